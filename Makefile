@@ -1,0 +1,54 @@
+# `make` says what there is. The first target that needs Python sets up .venv; an interrupted set-up heals.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PORT ?= 8000
+
+.PHONY: help book test lint format serve lab run bench clean
+
+help: ## what there is
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(READY): requirements.txt pyproject.toml
+	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer."; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; python3 is `python3 -V`."; exit 1; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian or Ubuntu, apt-get install python3-venv."; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); python3 -m venv $(VENV); }
+	$(PYTHON) -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(PYTHON) -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+book: $(READY) ## build the book into _build/html; quick where nothing changed
+	@$(PYTHON) book/build.py
+
+test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: $(READY) ## style of code and notebooks; no outputs and no machine's paths in them
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) tests/lint_notebooks.py
+
+format: $(READY) ## put code and notebooks into the one style
+	$(PYTHON) -m ruff check --fix-only .
+	$(PYTHON) -m ruff format .
+
+serve: book ## show the book in a browser; PORT=8000
+	@echo "The book: http://127.0.0.1:$(PORT)/ (Ctrl+C ends it)"
+	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+lab: $(READY) ## open the chapters in JupyterLab
+	$(VENV)/bin/jupyter lab book
+
+run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"
+	@test -n "$(RUN)" || { echo "Say which: make run RUN=digits/ict"; exit 1; }
+	$(PYTHON) -m ict_lib.run $(RUN) $(SET)
+
+bench: $(READY) ## measure training speed on this machine
+	$(PYTHON) -m ict_lib.training.bench
+
+clean: ## delete what was built, installed and cached
+	rm -rf _build _vendor node_modules $(VENV) .pytest_cache .ruff_cache

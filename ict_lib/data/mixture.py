@@ -1,0 +1,191 @@
+"""A Gaussian mixture whose noisy density, score, denoiser and probability flow are known exactly.
+
+Everywhere sigma is the level of variance-exploding noise, x = x0 + sigma z.
+All arithmetic is float64; a result has the dtype of ``x``.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ict_lib.data.probability_flow import ode_flow, quantile_flow
+from ict_lib.grid import require_ascending
+
+__all__ = ["Mixture"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    r"""Isotropic Gaussian mixture, an exact oracle at every noise level.
+
+    .. math:: p_\sigma(x) = \sum_j w_j \mathcal{N}(x; m_j, v_j^2 I), \qquad v_j^2 = s_j^2 + \sigma^2
+
+    Source: own. ``sigma`` is a number or one level a point, ``[batch]``; points are ``[batch, d]``.
+
+    Args:
+        weights: of the modes, > 0, shape ``[k]``, summing to 1.
+        means: of the modes, shape ``[k, d]``, data units.
+        stds: standard deviations of the modes, shape ``[k]``, data units; 0 is a point mass.
+
+    Raises:
+        ValueError: if a shape or a value breaks these rules; in every method, if ``x`` is not a floating
+            ``[batch, d]``, if ``sigma`` is negative or not finite, or if it is 0 at a point mass
+            (the flow refuses every 0, and points that are not finite).
+    """
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "means", "stds"):
+            value = torch.as_tensor(getattr(self, name), dtype=torch.float64)
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{name} must be finite, got {value.tolist()}")
+            object.__setattr__(self, name, value)
+        k = len(self.means) if self.means.ndim == 2 else 0
+        if k == 0 or self.weights.shape != (k,) or self.stds.shape != (k,):
+            shapes = [tuple(v.shape) for v in (self.weights, self.means, self.stds)]
+            raise ValueError(f"weights, means, stds must be [k], [k, d], [k] with k > 0, got {shapes}")
+        if bool((self.weights <= 0).any()) or abs(float(self.weights.sum()) - 1) > 1e-6:
+            raise ValueError(f"weights must be > 0 and sum to 1, got {self.weights.tolist()}")
+        if bool((self.stds < 0).any()):
+            raise ValueError(f"stds must be >= 0, got {self.stds.tolist()}")
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
+
+    @property
+    def sigma_data(self) -> float:
+        """Root of the data's variance, averaged over the dimensions, data units. Source: own."""
+        centre = self.weights @ self.means
+        spread = ((self.means - centre) ** 2).mean(dim=1) + self.stds**2
+        return math.sqrt(float(self.weights @ spread))
+
+    def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw data points, shape ``[num, d]``, float64, data units. Source: own."""
+        if num < 0:
+            raise ValueError(f"num must be >= 0, got {num}")
+        mode = torch.multinomial(self.weights, max(num, 1), replacement=True, generator=generator)[:num]
+        noise = torch.randn(num, self.means.shape[1], dtype=torch.float64, generator=generator)
+        return self.means[mode] + self.stds[mode, None] * noise
+
+    def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        r"""Logarithm of the noisy density, :math:`\ln p_\sigma(x)`, shape ``[batch]``. Source: own."""
+        return self._log_terms(x, sigma).logsumexp(dim=1).to(x.dtype)
+
+    def density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        r"""Noisy density :math:`p_\sigma(x)`, shape ``[batch]``, in 1 / data units^d. Source: own."""
+        return self._log_terms(x, sigma).logsumexp(dim=1).exp().to(x.dtype)
+
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        r"""Gradient of the log-density in x, shape ``[batch, d]``, in 1 / data units.
+
+        .. math:: \nabla \ln p_\sigma(x) = \sum_j r_j(x, \sigma) (m_j - x) / v_j^2
+
+        where :math:`r_j` is the probability of mode j given x. Source: own.
+        """
+        weights = self._log_terms(x, sigma).softmax(dim=1) / self._variances(x, sigma)  # [batch, k]
+        return (weights @ self.means.to(x.device) - weights.sum(dim=1, keepdim=True) * x.double()).to(x.dtype)
+
+    def denoiser(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        r"""Mean of the clean point given the noisy one, E[x0 | x], shape ``[batch, d]``: not ``consistency``.
+
+        .. math:: D(x, \sigma) = \sum_j r_j(x, \sigma) \frac{s_j^2 x + \sigma^2 m_j}{v_j^2}
+            = x + \sigma^2 \nabla \ln p_\sigma(x)
+
+        Source: [EDM] arXiv:2206.00364 section 2 (Tweedie's formula). Data units.
+        """
+        share = self._log_terms(x, sigma).softmax(dim=1)  # [batch, k]
+        variances = self._variances(x, sigma)
+        kept = share * self.stds.to(x.device) ** 2 / variances  # [batch, k], the part of x that is signal
+        return (kept.sum(dim=1, keepdim=True) * x.double() + (share - kept) @ self.means.to(x.device)).to(x.dtype)
+
+    def flow(self, x: Tensor, sigma_from: float | Tensor, sigma_to: float | Tensor) -> Tensor:
+        r"""Move points along the probability-flow ODE between two noise levels > 0, shape ``[batch, d]``.
+
+        .. math:: \frac{dx}{d\sigma} = \frac{x - D(x, \sigma)}{\sigma} = -\sigma \nabla \ln p_\sigma(x)
+
+        By quantiles for d = 1, by an ODE solver (about 1e-9 a point, on the CPU) otherwise. No gradients.
+
+        Source: [EDM] arXiv:2206.00364 section 2 for the ODE; the quantile form is own.
+        """
+        return self._flow(x, sigma_from, sigma_to, [1.0])[0]
+
+    def consistency(self, x: Tensor, sigma: float | Tensor, sigma_min: float = 0.002) -> Tensor:
+        r"""End point of the ODE at ``sigma_min``, what a perfect consistency model returns: not ``denoiser``.
+
+        .. math:: f^*(x, \sigma) = x_{\sigma_{min}}, \qquad x_\sigma = x
+
+        Source: [CT] arXiv:2303.01469 section 3. Shape ``[batch, d]``, data units.
+        """
+        return self.flow(x, sigma, sigma_min)
+
+    def trajectory(self, x: Tensor, sigmas: Tensor) -> Tensor:
+        r"""Exact trajectories that pass through ``x`` at the largest level, at all levels of a grid.
+
+        Source: own.
+
+        Args:
+            x: points at ``sigmas[-1]``, shape ``[batch, d]``, data units.
+            sigmas: ascending noise levels > 0, shape ``[num_levels]``, data units.
+
+        Returns:
+            Points, shape ``[num_levels, batch, d]``, in the order of ``sigmas``; the last are ``x``.
+
+        Raises:
+            ValueError: if ``sigmas`` do not ascend from above 0.
+        """
+        require_ascending(sigmas)
+        sigmas = sigmas.double().cpu()
+        if x.shape[-1] == 1:  # every level at once
+            levels = sigmas[:-1].repeat_interleave(len(x))
+            down = self.flow(x.repeat(len(sigmas) - 1, 1), sigmas[-1], levels).view(-1, *x.shape)
+        else:
+            ways = (sigmas[-1] / sigmas[:-1]).log().flip(0)
+            down = self._flow(x, sigmas[-1], sigmas[0], (ways / ways[-1]).tolist()).flip(0)
+        return torch.cat([down, x.detach()[None]])
+
+    @torch.no_grad()
+    def _flow(self, x: Tensor, sigma_from: float | Tensor, sigma_to: float | Tensor, fractions: list[float]) -> Tensor:
+        """Flow of points, reported at fractions of the way in ln sigma, ``[len(fractions), batch, d]``."""
+        self._variances(x, sigma_from), self._variances(x, sigma_to)  # checks
+        start, end = (_levels(s, x).expand(len(x)) for s in (sigma_from, sigma_to))
+        if not bool((start > 0).all() and (end > 0).all()):
+            raise ValueError(f"the flow needs noise levels > 0, got {sigma_from} and {sigma_to}")
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"x must be finite, got {int((~x.isfinite()).sum())} numbers that are not")
+        if self.means.shape[1] > 1:
+            moved = ode_flow(self.denoiser, x.double().cpu(), start.cpu(), end.cpu(), fractions)
+            return moved.to(x.device, x.dtype)
+        order = self.means[:, 0].argsort()
+        weights, means = (v[order].to(x.device) for v in (self.weights, self.means[:, 0]))
+        std_from, std_to = (self._variances(x, s)[:, order].sqrt().expand(len(x), -1) for s in (start, end))
+        return quantile_flow(x[:, 0].double(), weights, means, std_from, std_to)[None, :, None].to(x.dtype)
+
+    def _variances(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Variances of the noisy modes, ``[batch or 1, k]``, after the checks that all methods share."""
+        if x.ndim != 2 or x.shape[1] != self.means.shape[1] or not x.is_floating_point():
+            raise ValueError(f"x must be floating [batch, {self.means.shape[1]}], got {x.dtype} {tuple(x.shape)}")
+        variances = self.stds.to(x.device) ** 2 + _levels(sigma, x)[:, None] ** 2
+        if not bool((variances > 0).all()):
+            raise ValueError(f"sigma must be > 0 where a mode is a point mass, got sigma {sigma}")
+        return variances
+
+    def _log_terms(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """Logarithms of the modes' weighted densities at x, ``[batch, k]``."""
+        variances = self._variances(x, sigma)
+        exact = "donot_use_mm_for_euclid_dist"  # the faster form cancels at low noise
+        squares = torch.cdist(x.double(), self.means.to(x.device), compute_mode=exact).square()
+        log_norm = x.shape[1] / 2 * (2 * math.pi * variances).log()
+        return self.weights.to(x.device).log() - log_norm - squares / (2 * variances)
+
+
+def _levels(sigma: float | Tensor, x: Tensor) -> Tensor:
+    """Noise levels as float64, ``[batch]`` or ``[1]``."""
+    levels = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1)
+    if torch.as_tensor(sigma).ndim > 1 or len(levels) not in (1, len(x)):
+        raise ValueError(f"sigma must be a number or [{len(x)}], got shape {tuple(torch.as_tensor(sigma).shape)}")
+    if not bool(((levels >= 0) & levels.isfinite()).all()):
+        raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
+    return levels

@@ -1,0 +1,75 @@
+"""Toy data on the line and in the plane: mixtures that know their own answer at every noise level."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ict_lib.data.mixture import Mixture
+
+__all__ = ["Mixture", "point_mass", "ring", "three_modes", "two_points"]
+
+
+def two_points(std: float = 0.05) -> Mixture:
+    """Two narrow modes of equal weight on the line, at -1 and +1.
+
+    Source: own.
+
+    Args:
+        std: standard deviation of each mode, data units; 0 makes them points.
+
+    Raises:
+        ValueError: if ``std < 0``.
+    """
+    return Mixture(_row(0.5, 0.5), _row(-1, 1)[:, None], _row(std, std))
+
+
+def three_modes() -> Mixture:
+    """Three modes of uneven weight and width on the line: rare modes are the ones that a model loses.
+
+    Source: own. Data units: means -1, 0.2 and 1.5.
+    """
+    return Mixture(_row(0.6, 0.3, 0.1), _row(-1, 0.2, 1.5)[:, None], _row(0.15, 0.1, 0.05))
+
+
+def ring(num_modes: int = 8, radius: float = 1.0, std: float = 0.05) -> Mixture:
+    r"""Equal modes in the plane, evenly on a circle, the first at angle 0.
+
+    .. math:: m_j = r \, (\cos(2 \pi j / k), \sin(2 \pi j / k)), \qquad j = 0, \dots, k - 1
+
+    Source: own.
+
+    Args:
+        num_modes: k, at least 1.
+        radius: of the circle, > 0, data units.
+        std: standard deviation of each mode, data units.
+
+    Raises:
+        ValueError: if ``num_modes < 1``, ``radius <= 0`` or ``std < 0``.
+    """
+    if num_modes < 1 or radius <= 0:
+        raise ValueError(f"num_modes must be >= 1 and radius > 0, got {num_modes} and {radius}")
+    angles = torch.arange(num_modes, dtype=torch.float64) * (2 * math.pi / num_modes)
+    means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)  # [num_modes, 2]
+    ones = torch.ones_like(angles)
+    return Mixture(ones / num_modes, means, std * ones)
+
+
+def point_mass(xi: float = 0.0) -> Mixture:
+    r"""All data at one point on the line: section 3.2's example, with the map known in closed form.
+
+    .. math:: f^*(x, \sigma) = \frac{\sigma_{min}}{\sigma} x + \Bigl(1 - \frac{\sigma_{min}}{\sigma}\Bigr) \xi
+
+    Source: [iCT] arXiv:2310.14189 section 3.2.
+
+    Args:
+        xi: the point, data units.
+
+    Raises:
+        ValueError: if ``xi`` is not finite.
+    """
+    return Mixture(_row(1), _row(xi)[:, None], _row(0))
+
+
+def _row(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

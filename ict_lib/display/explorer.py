@@ -1,0 +1,85 @@
+"""The book's one widget: sliders move pictures that were computed beforehand.
+
+Python computes the arrays of every slider position; the browser only indexes and draws. So the same widget
+lives on the rendered page, where no Python runs, and in JupyterLab, where ``index`` is in step with Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anywidget
+import traitlets
+
+from ict_lib.display.explorer_data import describe
+from ict_lib.display.explorer_parts import Area, Image, Line, Panel, Points, Readout, Slider
+
+__all__ = ["Area", "Explorer", "Image", "Line", "Panel", "Points", "Readout", "Slider"]
+
+_HERE = Path(__file__).parent
+
+
+class Explorer(anywidget.AnyWidget):
+    """A figure with one or two sliders.
+
+    Source: own.
+
+    Args:
+        sliders: 1 or 2.
+        panels: pictures, side by side where there is room.
+        readouts: numbers shown for each position.
+        caption: what to look for.
+
+    Attributes:
+        index: the position of each slider, from 0; setting it moves the picture.
+        spec: what to draw, and where its arrays lie in ``data``.
+        data: all arrays, float32 little-endian, images uint8.
+
+    Raises:
+        ValueError: if a number of parts, a shape or a value is not possible.
+
+    Example:
+        >>> x = np.linspace(0, 1, 50)
+        >>> powers = np.array([1, 2, 3])
+        >>> Explorer(
+        ...     sliders=[Slider("power p", values=powers)],
+        ...     panels=[Panel([Line(x, x ** powers[:, None])], x_label="x", y_label="x to the power p")],
+        ...     caption="The curve bends more as p grows.",
+        ... )
+    """
+
+    # One module for the browser: the pure functions first, then what draws with them.
+    _esm = (_HERE / "explorer_scales.js").read_text("utf8") + (_HERE / "explorer.js").read_text("utf8")
+    _css = (_HERE / "explorer.css").read_text("utf8")
+
+    index = traitlets.List(traitlets.Int()).tag(sync=True)
+    spec = traitlets.Dict().tag(sync=True)
+    data = traitlets.Bytes().tag(sync=True)
+
+    def __init__(
+        self,
+        sliders: Sequence[Slider],
+        panels: Sequence[Panel],
+        readouts: Sequence[Readout] = (),
+        caption: str = "",
+    ) -> None:
+        spec, data = describe(sliders, panels, readouts, caption)
+        super().__init__(spec=spec, data=data, index=[slider.start for slider in sliders])
+
+    @traitlets.validate("index")
+    def _check_index(self, proposal: dict) -> list[int]:
+        index = list(proposal["value"])
+        counts = [len(slider["text"]) for slider in self.spec.get("sliders", [])]
+        if counts and (len(index) != len(counts) or any(not 0 <= i < n for i, n in zip(index, counts, strict=True))):
+            raise ValueError(f"index is {index}; it must be {len(counts)} numbers, from 0 to below {counts}")
+        return index
+
+    def __repr__(self) -> str:
+        """Name the sliders and the caption, for viewers that show text only."""
+        lines = ["Explorer: an interactive figure, shown on the book's pages and in JupyterLab"]
+        for slider in self.spec.get("sliders", []):
+            texts = slider["text"]
+            lines.append(f"  slider: {slider['label']}, {len(texts)} positions, {texts[0]} to {texts[-1]}")
+        lines += [f"  caption: {self.spec['caption']}"] if self.spec.get("caption") else []
+        return "\n".join(lines)

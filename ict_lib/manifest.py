@@ -1,0 +1,95 @@
+"""The manifest of a run: all that somebody needs to repeat it, and what came out."""
+
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from ict_lib.records import project_root
+from ict_lib.run_config import Run
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")
+
+
+def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+    """Gather what somebody needs to repeat a run, and what came out of it.
+
+    Source: own.
+
+    Args:
+        run: what was asked for.
+        results: for each seed: ``seed``, ``seconds``, ``images_seen`` and what was measured.
+        device: that was used.
+
+    Returns:
+        Plain values, ready for JSON.
+    """
+    asked = asdict(run)
+    training = asked.pop("config")
+    recipe = training.pop("recipe")
+    for place in ("seed", "folder"):
+        training.pop(place)
+    return {
+        **asked,
+        "recipe": recipe,
+        "training": training,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "device": device_name(device),
+        "commit": commit(),
+        "seconds": sum(result["seconds"] for result in results),
+        "images_seen": sum(result["images_seen"] for result in results),
+        "peak_memory_bytes": peak_memory(),
+        "results": results,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as its maker does, with the number of threads on a CPU.
+
+    Source: own.
+
+    Args:
+        device: that was used.
+
+    Returns:
+        Such as ``NVIDIA H200`` or ``CPU, 2 threads``.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes: of the CUDA device if one was used, else of the CPU.
+
+    Source: own.
+    """
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def commit() -> str:
+    """Return the commit of the code, with ``+changes`` if the library differs from it; ``unknown`` outside of git.
+
+    Source: own.
+    """
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=project_root(), capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip() + (
+            "+changes" if git("status", "--porcelain", "ict_lib").strip() else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,54 @@
+"""Raw networks F(x, c_noise, label): no scalings inside."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from ict_lib.networks.mlp import ResidualMLP
+from ict_lib.networks.small_unet import SmallUNet
+from ict_lib.recipe import Recipe, nearest
+
+NETWORKS = {"mlp": ResidualMLP, "small_unet": SmallUNet}
+OF_THE_RECIPE = ("shape", "fourier_scale", "dropout", "num_classes")
+
+
+def build_network(
+    name: str,
+    shape: tuple[int, ...],
+    recipe: Recipe,
+    num_classes: int = 0,
+    options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Build a raw network; noise embedding, dropout and depth come from the recipe.
+
+    Source: own.
+
+    Args:
+        name: ``mlp`` or ``small_unet``.
+        shape: of one sample.
+        recipe: the design choices; ``depth`` multiplies the network's number of blocks.
+        num_classes: of the labels; 0 for none.
+        options: the network's own arguments, such as ``{"width": 128}``.
+
+    Returns:
+        The network, with weights drawn from torch's default generator.
+
+    Raises:
+        ValueError: if the name or an option is unknown, with the nearest right one, or a value is refused.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}: {nearest(name, list(NETWORKS))}")
+    own = {
+        key: p.default for key, p in inspect.signature(NETWORKS[name]).parameters.items() if key not in OF_THE_RECIPE
+    }
+    options = {**own, **(options or {})}
+    for key in options:
+        if key not in own:
+            raise ValueError(f"unknown option {key!r} of network {name!r}: {nearest(key, list(own))}")
+        kinds = (tuple, list) if isinstance(own[key], tuple) else (type(own[key]),)  # YAML has lists only
+        if type(options[key]) not in kinds:
+            rule = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"option {key!r} of network {name!r} is {options[key]!r}: {rule} is needed")
+    options["blocks"] *= recipe.depth
+    return NETWORKS[name](shape, recipe.fourier_scale, recipe.dropout, num_classes, **options)

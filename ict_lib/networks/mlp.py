@@ -1,0 +1,88 @@
+"""A residual multilayer perceptron: the smallest network that learns the digits, and the toy mixtures in seconds."""
+
+import math
+
+from torch import Tensor, nn
+
+from ict_lib.techniques.embedding import FourierFeatures
+
+EMB = 64  # channels of the noise and class embedding
+
+
+class ResidualMLP(nn.Module):
+    """Residual blocks on the flattened sample, each told the noise level and the class.
+
+    A raw network F(x, c_noise, label): no scalings inside (see :class:`ict_lib.consistency.ConsistencyModel`). The last
+    layer starts at zero.
+
+    Source: own.
+
+    Args:
+        shape: of one sample, for example ``(1, 8, 8)`` or ``(2,)``.
+        fourier_scale: of the noise embedding.
+        dropout: rate, in every block.
+        num_classes: of the labels; 0 for none.
+        width: of the residual stream and of each block.
+        blocks: number of residual blocks.
+
+    Raises:
+        ValueError: if ``blocks < 1``.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        fourier_scale: float,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        width: int = 256,
+        blocks: int = 4,
+    ):
+        super().__init__()
+        if blocks < 1:
+            raise ValueError(f"blocks is {blocks}: at least one is needed")
+        num_dims = math.prod(shape)
+        self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), nn.Linear(EMB, EMB), nn.SiLU())
+        self.classes = nn.Embedding(num_classes, EMB) if num_classes else None
+        self.first = nn.Linear(num_dims, width)
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, num_dims)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map ``[batch, *shape]``, ``[batch]`` and labels ``[batch]`` to ``[batch, *shape]``."""
+        emb = self.embedding(c_noise)  # [batch, EMB]
+        if self.classes is not None and label is not None:
+            emb = emb + self.classes(label)
+        h = self.first(x.flatten(1))  # [batch, width]
+        for block in self.blocks:
+            h = block(h, emb)
+        return self.last(nn.functional.silu(self.norm(h))).view_as(x)
+
+
+class Block(nn.Module):
+    """Norm, linear, plus embedding, SiLU, dropout, linear, added to the input.
+
+    Source: own.
+
+    Args:
+        width: of the residual stream.
+        dropout: rate.
+    """
+
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.enter = nn.Linear(width, width)
+        self.condition = nn.Linear(EMB, width)
+        self.dropout = nn.Dropout(dropout)
+        self.leave = nn.Linear(width, width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        """Map ``[batch, width]`` and ``[batch, EMB]`` to ``[batch, width]``."""
+        inner = self.enter(nn.functional.silu(self.norm(h))) + self.condition(emb)
+        return h + self.leave(self.dropout(nn.functional.silu(inner)))

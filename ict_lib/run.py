@@ -1,0 +1,109 @@
+"""Execute a run: ``python -m ict_lib.run digits/ict [name=value ...]``, which ``make run RUN=digits/ict`` calls."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ict_lib.records import project_root
+from ict_lib.run_config import Run, find_run, run_from
+
+
+def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
+    """Read a run file and apply changes from the command line.
+
+    Source: own.
+
+    Args:
+        name: of the run, such as ``digits/ict``.
+        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict.
+        root: top of the project.
+
+    Returns:
+        Flat parameters, as papermill takes them.
+
+    Raises:
+        ValueError: if the run is unknown or something is not of the form ``name=value``.
+    """
+    parameters = yaml.safe_load(find_run(name, root).read_text())
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change!r} is not of the form name=value")
+        outer, dot, inner = key.partition(".")
+        new = yaml.safe_load(value)
+        parameters[outer] = {**(parameters.get(outer) or {}), inner: new} if dot else new
+    return parameters
+
+
+def check(parameters: dict[str, Any], root: Path) -> Run:
+    """Find every mistake that can be found before training.
+
+    Source: own.
+
+    Args:
+        parameters: flat, as in a run file.
+        root: top of the project.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: naming what is wrong, with the nearest right name.
+    """
+    run = run_from(parameters)
+    if not (root / run.notebook).is_file():
+        raise ValueError(f"notebook {run.notebook!r} does not exist")
+    return run
+
+
+def execute(parameters: dict[str, Any], run: Run, root: Path) -> Path:
+    """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
+
+    Source: own.
+
+    Args:
+        parameters: flat, as in a run file.
+        run: the same, checked.
+        root: top of the project.
+
+    Returns:
+        The executed notebook.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell failed; the results of an earlier run are then as they were.
+    """
+    import papermill  # half a second that a refused run need not wait for
+
+    folder = root / "runs" / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = folder / "failed.ipynb"
+    papermill.execute_notebook(str(root / run.notebook), str(failed), parameters, cwd=str(root), kernel_name="python3")
+    return failed.replace(folder / "notebook.ipynb")
+
+
+def main(words: list[str]) -> int:
+    """Run the command line and return its exit code: 0 done, 1 a cell failed, 2 refused."""
+    root = project_root()
+    try:
+        if not words:
+            raise ValueError("which run? for example digits/ict")
+        parameters = parameters_of(words[0], words[1:], root)
+        run = check(parameters, root)
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    from papermill import PapermillExecutionError
+
+    try:
+        notebook = execute(parameters, run, root)
+    except PapermillExecutionError as error:
+        print(f"{error}\nfailed: the notebook with its error is runs/{run.name}/failed.ipynb", file=sys.stderr)
+        return 1
+    print(f"done: {notebook.relative_to(root)}, with its results beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""What a run is: the file in ``runs/``, read and checked without loading torch, so that a mistake is found at once."""
+
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from ict_lib.recipe import ICT, PRESETS, Recipe, check_types, nearest, override, require
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that one training needs; the defaults are those of the digits on a laptop.
+
+    Source: own.
+
+    Attributes:
+        recipe: the design choices.
+        data: the data set.
+        network: the raw network.
+        network_options: the network's own arguments, such as ``{"width": 256}``.
+        conditional: give the network the labels.
+        steps: training steps, K.
+        batch_size: samples a step.
+        learning_rate: of RAdam, constant.
+        ema_decay: of the averaged weights that are sampled, a step.
+        seed: of everything random in the run.
+        device: ``auto`` takes an accelerator if there is one; otherwise torch's name of a device.
+        log_every: steps from one metrics record to the next.
+        checkpoint_every: steps from one checkpoint to the next; needs ``folder``.
+        folder: where checkpoints go; None writes none.
+
+    Raises:
+        ValueError: if a value has the wrong type or is out of range, with the rule.
+    """
+
+    recipe: Recipe = ICT
+    data: Literal["digits"] = "digits"
+    network: Literal["mlp", "small_unet"] = "mlp"
+    network_options: dict = field(default_factory=dict)
+    conditional: bool = False
+    steps: int = 6000
+    batch_size: int = 256
+    learning_rate: float = 6e-4
+    ema_decay: float = 0.998
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    folder: str | None = None
+
+    def __post_init__(self):
+        check_types(self)
+        for name in ("steps", "batch_size", "learning_rate", "log_every", "checkpoint_every"):
+            require(getattr(self, name) > 0, name, getattr(self, name), f"{name} > 0")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
+        require(self.seed >= 0, "seed", self.seed, "seed >= 0")
+        pattern = r"auto|cpu|(cuda|mps|xpu)(:\d+)?"
+        require(
+            re.fullmatch(pattern, self.device) is not None,
+            "device",
+            self.device,
+            "auto, cpu, cuda, cuda:0, mps or xpu",
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run file: which notebook, which trainings, and how much is sampled.
+
+    Source: own.
+
+    Attributes:
+        name: of the run; results go to ``runs/<name>/``.
+        notebook: that papermill executes, from the top of the project.
+        preset: the recipe to start from.
+        seeds: one training each.
+        num_samples: images drawn for each evaluation.
+        sigma_mid: noise level of the second step; 0.821 is the paper's on CIFAR-10.
+        evaluate_every: steps between two quick evaluations (Frechet distance on pixels, one step).
+        config: of each training, but for its seed.
+
+    Raises:
+        ValueError: if a value has the wrong type or is out of range, with the rule.
+    """
+
+    name: str = "preview"
+    notebook: str = "book/reproduce.ipynb"
+    preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"
+    seeds: list = field(default_factory=lambda: [0])
+    num_samples: int = 5000
+    sigma_mid: float = 0.821
+    evaluate_every: int = 500
+    config: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self):
+        check_types(self)
+        rule = "lower-case words, digits and dashes, parted by slashes,"
+        require(re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", self.name) is not None, "name", self.name, rule)
+        whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        require(
+            whole and len(set(self.seeds)) == len(self.seeds) > 0,
+            "seeds",
+            self.seeds,
+            "a list of different whole numbers",
+        )
+        require(self.num_samples > 1, "num_samples", self.num_samples, "num_samples > 1")
+        low, high = self.config.recipe.sigma_min, self.config.recipe.sigma_max
+        require(low <= self.sigma_mid < high, "sigma_mid", self.sigma_mid, f"{low} <= sigma_mid < {high}")
+        require(self.evaluate_every > 0, "evaluate_every", self.evaluate_every, "evaluate_every > 0")
+
+    def configs(self, results: Path | None = None) -> list[RunConfig]:
+        """Return one training's configuration a seed; checkpoints go under ``results``, if it is given."""
+        folders = {seed: str(results / "checkpoints" / f"seed-{seed}") if results else None for seed in self.seeds}
+        return [replace(self.config, seed=seed, folder=folder) for seed, folder in folders.items()]
+
+
+OF_THE_RUN = ("name", "notebook", "preset", "seeds", "num_samples", "sigma_mid", "evaluate_every")
+OF_THE_TRAINING = tuple(f.name for f in fields(RunConfig) if f.name not in ("recipe", "seed", "folder"))
+PARAMETERS = (*OF_THE_RUN, "recipe", *OF_THE_TRAINING)
+
+
+def run_from(parameters: dict[str, Any]) -> Run:
+    """Build a run from flat parameters: those of a run file, or of a notebook.
+
+    Source: own.
+
+    Args:
+        parameters: name -> value; ``recipe`` is a dict of fields that differ from the preset.
+
+    Returns:
+        The run, checked.
+
+    Raises:
+        ValueError: if a name is unknown, with the nearest right one, or a value is refused.
+    """
+    for name in parameters:
+        if name not in PARAMETERS:
+            raise ValueError(f"unknown parameter {name!r}: {nearest(str(name), list(PARAMETERS))}")
+    run = Run(**{name: parameters[name] for name in OF_THE_RUN if name in parameters})
+    changes = parameters.get("recipe") or {}
+    require(isinstance(changes, dict), "recipe", changes, "a dict of fields to change, such as {dropout: 0.1},")
+    recipe = override(PRESETS[run.preset], changes)
+    settings = {name: parameters[name] for name in OF_THE_TRAINING if name in parameters}
+    return replace(run, config=override(RunConfig(recipe=recipe), settings))
+
+
+def find_run(name: str, root: Path) -> Path:
+    """Find the file of a run.
+
+    Source: own.
+
+    Args:
+        name: such as ``digits/ict``.
+        root: top of the project.
+
+    Returns:
+        ``<root>/runs/<name>.yaml``.
+
+    Raises:
+        ValueError: if there is no such file, with the nearest right name.
+    """
+    known = [path.relative_to(root / "runs").with_suffix("").as_posix() for path in (root / "runs").rglob("*.yaml")]
+    if name not in known:
+        raise ValueError(f"unknown run {name!r}: {nearest(name, known)}")
+    return root / "runs" / f"{name}.yaml"
+
+
+def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Pick a notebook's parameters out of its ``globals()``, as they stand after its first cell and papermill's.
+
+    Called right there, it takes every name that is not Python's, IPython's or imported; so a mistyped parameter is
+    seen. Called again in the same kernel it takes the same names, with the values that they have by then.
+
+    Source: own.
+
+    Args:
+        namespace: the notebook's ``globals()``; the names are remembered in it.
+
+    Returns:
+        Flat parameters, for :func:`run_from`.
+    """
+    theirs = ("In", "Out", "get_ipython", "exit", "quit", "open")
+    names = namespace.setdefault(
+        "_parameter_names",
+        [
+            name
+            for name, value in namespace.items()
+            if not (name.startswith("_") or name in theirs or callable(value) or isinstance(value, ModuleType))
+        ],
+    )
+    return {name: namespace[name] for name in names}

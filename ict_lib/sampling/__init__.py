@@ -1,0 +1,5 @@
+"""Sampling from a consistency model."""
+
+from ict_lib.sampling.consistency import sample
+
+__all__ = ["sample"]

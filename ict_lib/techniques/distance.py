@@ -1,0 +1,144 @@
+"""Improvement: how far two outputs are apart. Every distance is one number a sample, shape ``[batch]``."""
+
+import functools
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def huber_c(num_dims: int) -> float:
+    r"""The pseudo-Huber constant, which grows with the root of the number of dimensions.
+
+    .. math:: c = 0.00054 \sqrt{d}
+
+    Source: [iCT] arXiv:2310.14189 section 3.3.
+
+    Args:
+        num_dims: d, numbers in one sample (3072 for CIFAR-10), at least 1.
+
+    Returns:
+        c, in data units.
+
+    Raises:
+        ValueError: if ``num_dims < 1``.
+    """
+    if num_dims < 1:
+        raise ValueError(f"num_dims is {num_dims}: a sample has at least one number")
+    return 0.00054 * math.sqrt(num_dims)
+
+
+def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
+    r"""Quadratic for small differences, linear for large ones; one norm over the whole sample.
+
+    .. math:: d(x, y) = \sqrt{\lVert x - y \rVert_2^2 + c^2} - c
+
+    Computed as :math:`n / (\sqrt{n + c^2} + c)` with :math:`n = \lVert x - y \rVert_2^2`: the same number, without
+    the cancellation that eats small differences in float32.
+
+    Source: [iCT] arXiv:2310.14189 section 3.3.
+
+    Args:
+        x: one output, shape ``[batch, ...]``.
+        y: the other, same shape.
+        c: where quadratic turns linear, data units, positive.
+
+    Returns:
+        Distances, shape ``[batch]``, data units.
+
+    Raises:
+        ValueError: if the shapes differ or ``c <= 0``.
+    """
+    if c <= 0:
+        raise ValueError(f"c is {c}: it must be positive, or the gradient at x = y does not exist")
+    n = squared_l2(x, y)
+    return n / ((n + c**2).sqrt() + c)
+
+
+def squared_l2(x: Tensor, y: Tensor) -> Tensor:
+    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over the sample.
+
+    Source: [CT] arXiv:2303.01469.
+
+    Args:
+        x: one output, shape ``[batch, ...]``.
+        y: the other, same shape.
+
+    Returns:
+        Distances, shape ``[batch]``, squared data units.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    return _difference(x, y).square().sum(dim=1)
+
+
+def l1(x: Tensor, y: Tensor) -> Tensor:
+    r"""Sum of absolute differences, :math:`d(x, y) = \lVert x - y \rVert_1`.
+
+    Source: [CT] arXiv:2303.01469.
+
+    Args:
+        x: one output, shape ``[batch, ...]``.
+        y: the other, same shape.
+
+    Returns:
+        Distances, shape ``[batch]``, data units.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    return _difference(x, y).abs().sum(dim=1)
+
+
+def lpips(x: Tensor, y: Tensor, network: nn.Module | None = None) -> Tensor:
+    """Learned perceptual distance on images resized to 224 by 224, as consistency models were first published.
+
+    Source: [CT] arXiv:2303.01469; the network is that of the ``lpips`` package (VGG16), which fetches its weights.
+
+    Args:
+        x: images in [-1, 1], shape ``[batch, 1 or 3, height, width]``.
+        y: images, same shape.
+        network: ``network(x, y) -> [batch, 1, 1, 1]``; None takes the package's, loaded once a device.
+
+    Returns:
+        Distances, shape ``[batch]``, no unit.
+
+    Raises:
+        ValueError: if the shapes differ or are not images.
+        RuntimeError: if VGG16's weights are neither on this machine nor to be had.
+    """
+    if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(
+            f"x is {tuple(x.shape)}, y {tuple(y.shape)}: two equal [batch, 1 or 3, height, width] are needed"
+        )
+    network = network or _vgg_lpips(x.device)
+    x, y = (
+        nn.functional.interpolate(z.expand(-1, 3, -1, -1), size=224, mode="bilinear", align_corners=False)
+        for z in (x, y)
+    )
+    return network(x, y).flatten(1).mean(dim=1)
+
+
+@functools.cache
+def _vgg_lpips(device: torch.device) -> nn.Module:
+    """Load the package's VGG network, frozen, once a device."""
+    from lpips import LPIPS  # only this distance needs it
+
+    try:
+        network = LPIPS(net="vgg", verbose=False)
+    except OSError as error:
+        folder = f"{torch.hub.get_dir()}/checkpoints"
+        raise RuntimeError(
+            f"LPIPS needs torchvision's VGG16 weights (vgg16-397923af.pth) in {folder}, "
+            f"and they could not be fetched: {error}"
+        ) from error
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _difference(x: Tensor, y: Tensor) -> Tensor:
+    """Flatten x - y to ``[batch, num_dims]``, in float32 or better."""
+    if x.shape != y.shape:
+        raise ValueError(f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: they must be equal")
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return (x.to(dtype) - y.to(dtype)).flatten(1)

@@ -1,0 +1,58 @@
+"""Improvement: which noise levels are trained on, and how often."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ict_lib.grid import require_ascending
+
+
+def lognormal_pmf(sigmas: Tensor, p_mean: float = -1.1, p_std: float = 2.0) -> Tensor:
+    r"""Probability of each pair when :math:`\ln\sigma` is normal and then rounded to the grid.
+
+    .. math:: p(\sigma_i) \propto
+        \operatorname{erf}\Bigl(\frac{\ln\sigma_{i+1} - P_{\text{mean}}}{\sqrt2\,P_{\text{std}}}\Bigr)
+        - \operatorname{erf}\Bigl(\frac{\ln\sigma_i - P_{\text{mean}}}{\sqrt2\,P_{\text{std}}}\Bigr)
+
+    ``p_mean`` is negative: half of the mass lies below :math:`e^{-1.1} \approx 0.33`.
+
+    Source: [iCT] arXiv:2310.14189 section 3.5.
+
+    Args:
+        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+        p_mean: mean of the logarithm of the noise level.
+        p_std: its standard deviation, positive.
+
+    Returns:
+        Probabilities of the pairs ``(i, i + 1)``, shape ``[num_scales - 1]``, float64, sum 1.
+
+    Raises:
+        ValueError: if ``sigmas`` does not ascend, ``p_std <= 0``, or no pair has any mass.
+    """
+    require_ascending(sigmas)
+    if not p_std > 0:  # NaN too
+        raise ValueError(f"p_std is {p_std}: it must be positive")
+    mass = torch.erf((sigmas.double().log() - p_mean) / (math.sqrt(2) * p_std)).diff()
+    if not mass.sum() > 0:  # NaN too
+        raise ValueError(f"p_mean {p_mean} and p_std {p_std} leave no mass between {sigmas[0]} and {sigmas[-1]}")
+    return mass / mass.sum()
+
+
+def uniform_pmf(sigmas: Tensor) -> Tensor:
+    r"""The same probability for every pair, :math:`p(\sigma_i) = 1 / (N - 1)`.
+
+    Source: [CT] arXiv:2303.01469, the default that [iCT] section 3.5 replaces.
+
+    Args:
+        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+
+    Returns:
+        Probabilities, shape ``[num_scales - 1]``, float64, sum 1.
+
+    Raises:
+        ValueError: if ``sigmas`` does not ascend.
+    """
+    require_ascending(sigmas)
+    pairs = len(sigmas) - 1
+    return torch.full((pairs,), 1 / pairs, dtype=torch.float64, device=sigmas.device)

@@ -1,0 +1,44 @@
+"""Improvement: how much each pair of noise levels counts."""
+
+import torch
+from torch import Tensor
+
+from ict_lib.grid import require_ascending
+
+
+def inverse_gap(sigmas: Tensor) -> Tensor:
+    r"""Weight of each pair of neighbouring noise levels: small gaps, which sit at low noise, count more.
+
+    .. math:: \lambda(\sigma_i) = \frac{1}{\sigma_{i+1} - \sigma_i}
+
+    Source: [iCT] arXiv:2310.14189 section 3.1.
+
+    Args:
+        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+
+    Returns:
+        Weights, shape ``[num_scales - 1]``, in 1 / data units.
+
+    Raises:
+        ValueError: if ``sigmas`` does not ascend.
+    """
+    require_ascending(sigmas)
+    return 1 / sigmas.diff()
+
+
+def uniform(sigmas: Tensor) -> Tensor:
+    r"""The same weight for every pair, :math:`\lambda(\sigma_i) = 1`.
+
+    Source: [CT] arXiv:2303.01469, the default that [iCT] section 3.1 replaces.
+
+    Args:
+        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+
+    Returns:
+        Ones, shape ``[num_scales - 1]``.
+
+    Raises:
+        ValueError: if ``sigmas`` does not ascend.
+    """
+    require_ascending(sigmas)
+    return torch.ones_like(sigmas[1:])

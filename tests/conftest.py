@@ -1,0 +1,118 @@
+"""Fixtures: the built book, a server for it, and a browser to look at it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--window-size=1280,1000",
+)
+ONLY_THIS_MACHINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+
+
+def find_browser() -> tuple[str, str, str] | None:
+    """Kind, program and driver of a browser on this machine."""
+    driver = shutil.which("chromedriver")
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program and driver:
+        return "chrome", program, driver
+    edge, driver = shutil.which("microsoft-edge"), shutil.which("msedgedriver")
+    return ("edge", edge, driver) if edge and driver else None
+
+
+def install_browser() -> None:
+    """Install Debian's Chromium where this may be done without asking."""
+    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update"], ["install", "-y", "chromium", "chromium-driver"]):
+        subprocess.run(["apt-get", "-qq", *arguments], env=environment, capture_output=True, check=False)
+
+
+def start_browser(kind: str, program: str, driver: str, profile: Path):
+    """A headless browser that can reach this machine only, with its logs on."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service as ChromeService
+    from selenium.webdriver.edge.service import Service as EdgeService
+
+    options = webdriver.EdgeOptions() if kind == "edge" else webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, ONLY_THIS_MACHINE, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    prefix = "ms" if kind == "edge" else "goog"
+    options.set_capability(f"{prefix}:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    if kind == "edge":
+        return webdriver.Edge(options=options, service=EdgeService(driver))
+    return webdriver.Chrome(options=options, service=ChromeService(driver))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A selenium driver; skipped where there is no browser, an error where CI=true."""
+    found = find_browser()
+    if found is None:
+        install_browser()
+        found = find_browser()
+    if found is None:
+        message = "no browser: install Chromium and its driver (Debian: apt-get install chromium chromium-driver)"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    driver = start_browser(*found, profile=tmp_path_factory.mktemp("profile"))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def built_book() -> Path:
+    """The folder of the built pages; built anew only where something changed."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "book" / "build.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"the book does not build:\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}", pytrace=False)
+    return ROOT / "_build" / "html"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without writing a line for each."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def served_book(built_book: Path) -> Iterator[str]:
+    """Address of the built pages on a free port of this machine."""
+    handler = functools.partial(QuietHandler, directory=str(built_book))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

