@@ -36,9 +36,10 @@ PASSING = {
 
 
 def library_files() -> list[Path]:
-    """Files that the chapters' cells use: the library, the runs' records, the pinned packages."""
+    """Files that the chapters' cells use: the library, the runs' records, published numbers, the pinned packages."""
     files = [path for path in (ROOT / "ict_lib").rglob("*") if path.is_file()]
     files += [path for path in (ROOT / "runs").rglob("*") if path.suffix in RECORDS]
+    files += (ROOT / "book").glob("*.csv")
     kept = [path for path in files if not PASSING & set(path.relative_to(ROOT).parts)]
     return [*kept, ROOT / "requirements.txt"]
 

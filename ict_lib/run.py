@@ -78,9 +78,13 @@ def execute(parameters: dict[str, Any], run: Run, root: Path) -> Path:
 
     folder = root / "runs" / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    failed = folder / "failed.ipynb"
-    papermill.execute_notebook(str(root / run.notebook), str(failed), parameters, cwd=str(root), kernel_name="python3")
-    return failed.replace(folder / "notebook.ipynb")
+    running, source = folder / "running.ipynb", str(root / run.notebook)
+    try:
+        papermill.execute_notebook(source, str(running), parameters, cwd=str(root), kernel_name="python3")
+    except papermill.PapermillExecutionError:
+        running.replace(folder / "failed.ipynb")
+        raise
+    return running.replace(folder / "notebook.ipynb")
 
 
 def main(words: list[str]) -> int:

@@ -8,6 +8,12 @@ from typing import Any, Literal
 
 from ict_lib.recipe import ICT, PRESETS, Recipe, check_types, nearest, override, require
 
+# The networks' own options and their types, known here without loading torch.
+NETWORK_OPTIONS = {
+    "mlp": {"width": int, "blocks": int},
+    "small_unet": {"channels": int, "multipliers": list, "blocks": int},
+}
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -54,6 +60,7 @@ class RunConfig:
         check_types(self)
         for name in ("steps", "batch_size", "learning_rate", "log_every", "checkpoint_every"):
             require(getattr(self, name) > 0, name, getattr(self, name), f"{name} > 0")
+        check_network_options(self.network, self.network_options)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
         require(self.seed >= 0, "seed", self.seed, "seed >= 0")
         pattern = r"auto|cpu|(cuda|mps|xpu)(:\d+)?"
@@ -63,6 +70,28 @@ class RunConfig:
             self.device,
             "auto, cpu, cuda, cuda:0, mps or xpu",
         )
+
+
+def check_network_options(network: str, options: dict[str, Any]) -> None:
+    """Refuse an option that the network does not have, or a value of another type or below 1.
+
+    Source: own.
+
+    Args:
+        network: a name of ``NETWORK_OPTIONS``.
+        options: option -> value.
+
+    Raises:
+        ValueError: with the nearest right name, or the type that is needed.
+    """
+    known = NETWORK_OPTIONS[network]
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(str(name), list(known))}")
+        numbers = value if known[name] is list and isinstance(value, list | tuple) else [value]
+        fits = len(numbers) > 0 and all(type(number) is int and number > 0 for number in numbers)
+        needed = "a list of positive whole numbers" if known[name] is list else "a positive whole number"
+        require(fits and isinstance(value, list | tuple) == (known[name] is list), name, value, needed)
 
 
 @dataclass(frozen=True)
@@ -138,12 +167,13 @@ def run_from(parameters: dict[str, Any]) -> Run:
     for name in parameters:
         if name not in PARAMETERS:
             raise ValueError(f"unknown parameter {name!r}: {nearest(str(name), list(PARAMETERS))}")
-    run = Run(**{name: parameters[name] for name in OF_THE_RUN if name in parameters})
+    preset = Run(preset=parameters.get("preset", Run.preset)).preset
     changes = parameters.get("recipe") or {}
     require(isinstance(changes, dict), "recipe", changes, "a dict of fields to change, such as {dropout: 0.1},")
-    recipe = override(PRESETS[run.preset], changes)
+    recipe = override(PRESETS[preset], changes)
     settings = {name: parameters[name] for name in OF_THE_TRAINING if name in parameters}
-    return replace(run, config=override(RunConfig(recipe=recipe), settings))
+    config = override(RunConfig(recipe=recipe), settings)
+    return Run(config=config, **{name: parameters[name] for name in OF_THE_RUN if name in parameters})
 
 
 def find_run(name: str, root: Path) -> Path:

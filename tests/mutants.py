@@ -1,7 +1,7 @@
 """The wrong readings of `traps.md`, each as small code of our own, numbered as there.
 
-A test shows twice what a trap is: its check passes for the library and fails for the mutant. Numbers 11 and 17 belong to
-multi-process training.
+A test shows twice what a trap is: its check passes for the library and fails for the mutant. Numbers 11 and 17 belong
+to multi-process training.
 """
 
 import contextlib

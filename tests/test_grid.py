@@ -64,7 +64,9 @@ def test_rho_one_is_equal_spacing():
 
 def test_doubling_the_pairs_keeps_every_old_level():
     for num_scales in (11, 21, 641):
-        torch.testing.assert_close(karras_sigmas(2 * num_scales - 1)[::2], karras_sigmas(num_scales), rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            karras_sigmas(2 * num_scales - 1)[::2], karras_sigmas(num_scales), rtol=1e-12, atol=0
+        )
 
 
 def test_other_units_scale_every_level():

@@ -1,5 +1,6 @@
 """How the number of noise levels grows: `ict_lib.techniques.curriculum`."""
 
+import itertools
 from fractions import Fraction
 
 import pytest
@@ -60,7 +61,7 @@ def test_never_falls_and_keeps_its_ends(grow, total_steps):
 
 def test_every_stage_doubles_the_pairs():
     pairs = sorted({doubling(step, 4000) - 1 for step in range(4001)})
-    assert all(b == 2 * a for a, b in zip(pairs, pairs[1:], strict=False))
+    assert all(b == 2 * a for a, b in itertools.pairwise(pairs))
 
 
 def test_equal_ends_stay_constant():

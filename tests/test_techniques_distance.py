@@ -1,5 +1,6 @@
 """How far two outputs are apart: `ict_lib.techniques.distance`. LPIPS is in test_techniques_distance_lpips.py."""
 
+import itertools
 import math
 from decimal import Decimal, localcontext
 
@@ -92,7 +93,7 @@ def test_pseudo_huber_lies_below_the_norm_and_falls_with_c():
     x, y = pair(8, 12)
     values = [pseudo_huber(x, y, c) for c in (1e-3, 0.03, 1.0, 30.0)]
     assert (values[0] <= (x - y).norm(dim=1)).all()
-    assert all((a > b).all() for a, b in zip(values, values[1:], strict=False))
+    assert all((a > b).all() for a, b in itertools.pairwise(values))
 
 
 # Independent slow reference
@@ -139,8 +140,12 @@ def test_one_number_a_sample(distance, shape):
 
 @pytest.mark.parametrize(
     ("given", "computed"),
-    [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float32, torch.float32)]
-    + [(torch.float64, torch.float64)],
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_no_sum_in_less_than_float32(distance, given, computed):
     x, y = pair(3, 3072, dtype=given)

@@ -59,6 +59,7 @@ def accelerator(monkeypatch):
 def check_one_mask(implementation, device, draw):
     with implementation(7, device):
         student = draw()
+    draw()  # what else is drawn meanwhile must not matter
     with implementation(7, device):
         teacher = draw()
     assert torch.equal(student, teacher)
@@ -134,7 +135,7 @@ def test_three_in_ten_are_dropped_and_the_mean_is_kept():
     num = 100_000
     with shared_mask(2**62 + 1, CPU):
         kept = drop("cpu", num)
-    assert set(kept.unique().tolist()) == {0.0, pytest.approx(1 / 0.7)}
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / num) ** 0.5)
 
 

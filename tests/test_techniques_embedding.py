@@ -53,7 +53,7 @@ def test_every_sine_has_its_cosine(features):
 
 
 def test_neighbouring_levels_look_alike_at_the_low_scale_only():
-    """The closest levels at N = 1281 differ by about 0.005 in c_noise at most: nothing at 0.02, a half turn at 16."""
+    """Neighbours at N = 1281 differ by 0.005 in c_noise at most: nothing at scale 0.02, another place at 16."""
     c_noise = torch.tensor([0.5, 0.505], dtype=torch.float64)
     apart = {scale: float(fourier(scale=scale)(c_noise).diff(dim=0).abs().max()) for scale in (0.02, 16.0)}
     assert apart[0.02] < 0.002
@@ -92,10 +92,10 @@ def test_fourier_against_a_loop():
 def test_positional_against_a_loop(scale):
     c_noise, half = [-1.5, 0.0, 0.25], 4
     rates = [10_000 ** (-j / half) for j in range(half)]
-    expected = [
-        [math.cos(w * scale * c) for w in rates] + [math.sin(w * scale * c) for w in rates] for c in c_noise
-    ]
-    torch.testing.assert_close(positional(torch.tensor(c_noise), 8, scale), torch.tensor(expected), rtol=1e-4, atol=2e-4)
+    expected = [[math.cos(w * scale * c) for w in rates] + [math.sin(w * scale * c) for w in rates] for c in c_noise]
+    torch.testing.assert_close(
+        positional(torch.tensor(c_noise), 8, scale), torch.tensor(expected), rtol=1e-4, atol=2e-4
+    )
 
 
 # Shapes, dtypes, batch independence

@@ -1,5 +1,6 @@
 """Which pairs of noise levels are drawn: `ict_lib.techniques.noise_schedule`."""
 
+import itertools
 import math
 from statistics import NormalDist
 
@@ -86,7 +87,7 @@ def test_a_very_wide_normal_leaves_the_logarithmic_gaps():
 @pytest.mark.parametrize(("p_mean", "p_std"), [(-1.1, 2.0), (-1.2, 1.2), (1.0, 0.7)])
 def test_against_the_normal_distribution_pair_by_pair(p_mean, p_std):
     sigmas, normal = karras_sigmas(41).tolist(), NormalDist(p_mean, p_std)
-    mass = [normal.cdf(math.log(b)) - normal.cdf(math.log(a)) for a, b in zip(sigmas, sigmas[1:], strict=False)]
+    mass = [normal.cdf(math.log(b)) - normal.cdf(math.log(a)) for a, b in itertools.pairwise(sigmas)]
     pmf = lognormal_pmf(torch.tensor(sigmas, dtype=torch.float64), p_mean, p_std)
     assert pmf.tolist() == pytest.approx([m / sum(mass) for m in mass], rel=1e-9, abs=1e-15)
 

@@ -40,7 +40,7 @@ def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int
     panels = [Panel([Image(_sheets(images, data, num))], title=title) for title, images in pictures.items()]
     gap = (means - ends).square().mean(dim=(1, 2)).sqrt()
     return Explorer(
-        sliders=[_noise_slider(sigmas, start=16)],
+        sliders=[_noise_slider(sigmas)],
         panels=panels,
         readouts=[Readout("root-mean-square gap between denoiser and end point", gap, "{:.3f}")],
         caption="Slide from right to left. The noisy images change all the way and the denoiser sharpens late, "
@@ -79,7 +79,7 @@ def trajectory_explorer(mixture: Mixture, num_scales: int = 33, starts: int = 9)
     levels = torch.cat([sigmas, sigmas[:1]]).repeat(len(bundle))
     dot = {"x": here_u[..., None], "size": 9}
     return Explorer(
-        sliders=[_noise_slider(sigmas, start=22), Slider("trajectory", list(range(1, starts + 1)), start=6)],
+        sliders=[_noise_slider(sigmas), Slider("trajectory", list(range(1, starts + 1)), start=2 * starts // 3)],
         panels=[
             Panel(
                 [
@@ -217,9 +217,9 @@ def learning_explorer(steps: list[int], images: list[Tensor], distances: list[fl
     )
 
 
-def _noise_slider(sigmas: Tensor, start: int) -> Slider:
-    """Make the slider over noise levels."""
-    return Slider("noise level σ", sigmas.tolist(), start=start, text=[f"{s:.3g}" for s in sigmas])
+def _noise_slider(sigmas: Tensor) -> Slider:
+    """Make the slider over noise levels, which starts where much happens."""
+    return Slider("noise level σ", sigmas.tolist(), start=2 * len(sigmas) // 3, text=[f"{s:.3g}" for s in sigmas])
 
 
 def _denoised(mixture: Mixture, points: Tensor, sigmas: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def save_grid(path: Path, images: Tensor, columns: int = 10, zoom: int = 4) -> N
         zoom: whole number.
     """
     sheet = grid(images, columns).repeat(zoom, axis=0).repeat(zoom, axis=1)
-    plt.imsave(path, sheet, cmap="gray", vmin=0, vmax=255)
+    plt.imsave(path, sheet if sheet.ndim == 3 else np.stack([sheet] * 3, axis=2))  # as it is, not through a colour map
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:

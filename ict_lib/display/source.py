@@ -40,9 +40,11 @@ def say(text: str) -> Markdown:
 
 
 def _without_docstring(code: str) -> str:
-    """Cut the docstring out of the source of one function or class."""
-    first = ast.parse(code).body[0].body[0]
-    if not (isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)):
-        return code
+    """Cut the docstrings out of the source of a function, or of a class and its methods."""
     lines = code.splitlines(keepends=True)
-    return "".join(lines[: first.lineno - 1] + lines[first.end_lineno :])
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            lines[node.body[0].lineno - 1 : node.body[0].end_lineno] = [""] * (
+                node.body[0].end_lineno - node.body[0].lineno + 1
+            )
+    return "".join(lines)

@@ -8,9 +8,9 @@ from torch import nn
 from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.networks.small_unet import SmallUNet
 from ict_lib.recipe import Recipe, nearest
+from ict_lib.run_config import check_network_options
 
 NETWORKS = {"mlp": ResidualMLP, "small_unet": SmallUNet}
-OF_THE_RECIPE = ("shape", "fourier_scale", "dropout", "num_classes")
 
 
 def build_network(
@@ -39,16 +39,8 @@ def build_network(
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: {nearest(name, list(NETWORKS))}")
-    own = {
-        key: p.default for key, p in inspect.signature(NETWORKS[name]).parameters.items() if key not in OF_THE_RECIPE
-    }
-    options = {**own, **(options or {})}
-    for key in options:
-        if key not in own:
-            raise ValueError(f"unknown option {key!r} of network {name!r}: {nearest(key, list(own))}")
-        kinds = (tuple, list) if isinstance(own[key], tuple) else (type(own[key]),)  # YAML has lists only
-        if type(options[key]) not in kinds:
-            rule = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"option {key!r} of network {name!r} is {options[key]!r}: {rule} is needed")
+    check_network_options(name, options or {})
+    default = inspect.signature(NETWORKS[name]).parameters["blocks"].default
+    options = {"blocks": default, **(options or {})}
     options["blocks"] *= recipe.depth
     return NETWORKS[name](shape, recipe.fourier_scale, recipe.dropout, num_classes, **options)

@@ -1,0 +1,97 @@
+"""The chapters as notebooks: the form that CONTRIBUTING.md asks for, and numbers that come from records."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from ict_lib.run_config import PARAMETERS, RunConfig, run_from
+
+ROOT = Path(__file__).resolve().parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+CHAPTERS = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
+SECTIONS = ["question", "predict", "explore", "when it breaks", "exercises", "summary", "references"]
+
+
+def notebook(chapter):
+    return nbformat.read(ROOT / f"{chapter}.ipynb", as_version=4)
+
+
+def code_cells(chapter):
+    return [cell for cell in notebook(chapter).cells if cell.cell_type == "code"]
+
+
+def text(chapter):
+    return "\n".join(cell.source for cell in notebook(chapter).cells if cell.cell_type == "markdown")
+
+
+def test_the_four_pages_are_there():
+    assert CHAPTERS == ["book/introduction", "book/consistency_model", "book/teacher", "book/reproduce"]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_has_its_form(chapter):
+    headings = " ".join(re.findall(r"^## (.*)$", text(chapter), re.MULTILINE)).lower()
+    missing = [section for section in SECTIONS if section not in headings]
+    assert not missing
+    assert text(chapter).index("You will learn") < text(chapter).index("## ")
+    minutes = int(re.search(r"About (\d+) minutes", text(chapter)).group(1))
+    assert minutes <= 45
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_first_code_cell_holds_annotated_parameters(chapter):
+    first = code_cells(chapter)[0]
+    assert "parameters" in first.metadata.tags
+    statements = ast.parse(first.source).body
+    assert all(isinstance(s, ast.AnnAssign) for s in statements)  # papermill reads types from annotations alone
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_code_cells_are_short_and_exercises_folded(chapter):
+    for cell in code_cells(chapter)[1:]:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        limit = 25 if "hide-input" in cell.metadata.get("tags", []) else 15  # folded cells only draw
+        assert len(lines) <= limit, cell.source
+    after = text(chapter)[text(chapter).index("## Exercises") :]
+    questions = len(re.findall(r"^\*\*\d\.\*\*", after, re.MULTILINE))
+    solutions = [cell for cell in code_cells(chapter) if "hide-cell" in cell.metadata.get("tags", [])]
+    assert questions == len(solutions) >= 2
+    assert all("assert" in cell.source for cell in solutions)  # CI runs them, and they can fail
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_predict_question_folds_an_answer_that_names_a_misconception(chapter):
+    folded = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", text(chapter), re.DOTALL)
+    assert len(folded) == 1
+    assert len(folded[0].split()) > 30
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_nothing_that_hangs_papermill_is_used(chapter):
+    source = "\n".join(cell.source for cell in code_cells(chapter))
+    for banned in ("interact", "Output(", "Play(", "tqdm.auto", "tqdm.notebook"):
+        assert banned not in source
+
+
+def test_the_run_notebook_takes_exactly_the_parameters_of_a_run():
+    source = code_cells("book/reproduce")[0].source
+    namespace = {}
+    exec(source, {}, namespace)
+    del namespace["__annotations__"]
+    assert set(namespace) == set(PARAMETERS)
+    run = run_from(namespace)
+    assert run.config.recipe == RunConfig().recipe
+    for field in ("batch_size", "learning_rate", "ema_decay"):  # the page and a run file differ in length alone
+        assert getattr(run.config, field) == getattr(RunConfig(), field)
+
+
+def test_measured_numbers_are_not_typed():
+    """No decimal number in the prose about experiments: those come through ``say`` from a record."""
+    for chapter in ("book/teacher", "book/reproduce"):
+        seen = text(chapter).split("## The experiment")[1].split("## When it breaks")[0]
+        prose = re.sub(r"\$.*?\$|`.*?`", "", seen, flags=re.DOTALL)
+        assert not re.findall(r"\d+\.\d+", prose), chapter

@@ -1,0 +1,162 @@
+"""What pages show besides the Explorer itself: its uses in the chapters, still figures, quoted code, progress."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import load_dataset
+from ict_lib.data.dataset import Dataset
+from ict_lib.data.point_mass import consistency_loss, scaled_gradient
+from ict_lib.data.toy import three_modes
+from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
+from ict_lib.display.plots import curves, grid, save_grid
+from ict_lib.display.progress import progress
+from ict_lib.display.source import say, source
+from ict_lib.grid import karras_sigmas
+from ict_lib.records import Record
+from ict_lib.run_config import RunConfig
+from ict_lib.techniques.curriculum import doubling
+from ict_lib.training import train
+
+matplotlib.use("Agg")
+
+
+def readout(explorer, label):
+    (found,) = [r for r in explorer.spec["readouts"] if r["label"] == label]
+    return found
+
+
+# --- value: what the figures show is the truth ---
+
+
+def test_the_end_point_stays_while_the_noisy_point_moves():
+    explorer = trajectory_explorer(three_modes(), num_scales=9, starts=3)
+    ends, points, means = (
+        np.array(readout(explorer, label)["text"], dtype=float).reshape(9, 3)
+        for label in ("end point", "noisy point x", "denoiser")
+    )
+    assert np.ptp(ends, axis=0).max() == 0
+    assert np.ptp(points, axis=0)[[0, 2]].min() > 100  # the middle one stays near 0
+    assert np.abs(means[-1] - float(three_modes().weights @ three_modes().means[:, 0])).max() < 0.02  # the mean
+    assert np.abs(means[0] - ends[0]).max() < 0.01  # they meet at the lowest level
+
+
+def test_the_teacher_figure_has_the_papers_numbers():
+    explorer = teacher_explorer()
+    data = np.array(readout(explorer, "pull towards the data")["text"], dtype=float).reshape(8, -1)
+    teacher = np.array(readout(explorer, "pull towards the teacher")["text"], dtype=float).reshape(8, -1)
+    total = (data + teacher)[-1, 4]  # N = 1281, theta_minus = 0.9
+    assert abs(total - 132.7) < 0.1
+    assert abs(data[0, 0] - 10.82) < 0.01
+    assert teacher[:, -1].max() == 0  # theta_minus = theta
+
+
+def test_the_minimum_that_is_drawn_minimises_the_weighted_loss():
+    sigmas = karras_sigmas(161)
+    minimum = 0.5 * _factor(sigmas, "teacher") / (_factor(sigmas, "teacher") + _factor(sigmas, "data"))
+    assert abs(float(scaled_gradient(minimum, 0.5, 0.0, sigmas))) < 1e-9
+    assert float(consistency_loss(minimum, 0.5, 0.0, sigmas)) < float(consistency_loss(0.0, 0.5, 0.0, sigmas))
+
+
+def _factor(sigmas, which):
+    from ict_lib.data.point_mass import gradient_parts
+
+    return float(gradient_parts(1.0, 0.0, 0.0, sigmas)[which == "teacher"])
+
+
+def test_the_digits_figure_ends_on_real_digits():
+    data = load_dataset("digits")
+    few = Dataset(data.images[:40], data.labels[:40], 10, "few")
+    explorer = digits_explorer(few, num=3, num_scales=5)
+    gaps = np.array(explorer.spec["readouts"][0]["text"], dtype=float)
+    assert gaps[0] < 0.01  # at the lowest level the denoiser has arrived
+    assert gaps[-1] > 0.2  # at the highest it is the mean of all
+
+
+# --- invariant ---
+
+
+def test_a_grid_holds_every_image_where_it_belongs():
+    images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 4, 4)
+    sheet = grid(images, columns=3)
+    assert sheet.shape == (9, 14)
+    assert [int(sheet[r, c]) for r, c in ((0, 0), (0, 5), (0, 10), (5, 0), (5, 5))] == [0, 64, 128, 191, 255]
+    assert int(sheet[5, 10]) == 255  # an empty place is paper
+    assert int(sheet[4, 0]) == 255  # and so is the line between two rows
+
+
+def test_a_saved_grid_is_the_grid(tmp_path):
+    images = torch.rand(6, 1, 8, 8) * 2 - 1
+    save_grid(tmp_path / "g.png", images, columns=3, zoom=2)
+    pixels = matplotlib.pyplot.imread(tmp_path / "g.png")[::2, ::2, 0] * 255
+    assert np.abs(pixels - grid(images, 3)).max() < 0.51
+
+
+def test_progress_passes_everything_on(capsys):
+    config = RunConfig(steps=6, log_every=2, batch_size=8, network_options={"width": 8, "blocks": 1})
+    seen = list(progress(train(config)))
+    assert [m.step for m in seen] == [2, 4, 6]
+    assert "seed 0" in capsys.readouterr().err
+
+
+# --- reference: quoted code is the library's ---
+
+
+def test_quoted_code_runs_and_is_the_librarys():
+    shown = source(doubling).data
+    code = shown.removeprefix("```python\n").removesuffix("```")
+    assert '"""' not in code
+    namespace = {"math": __import__("math"), "_check": lambda *_: None}
+    exec(code, namespace)
+    assert [namespace["doubling"](k, 800) for k in (0, 100, 799)] == [doubling(k, 800) for k in (0, 100, 799)]
+
+
+def test_quoted_classes_lose_the_docstrings_of_their_methods_too():
+    assert '"""' not in source(ConsistencyModel).data
+    assert '"""' in source(ConsistencyModel, docstring=True).data
+    assert "return skip * x" in source(ConsistencyModel).data
+
+
+def test_say_keeps_markdown():
+    assert (
+        say(
+            """**a**
+            b"""
+        ).data
+        == "**a**\nb"
+    )
+
+
+# --- shapes ---
+
+
+def test_the_learning_figure_has_one_position_a_snapshot():
+    explorer = learning_explorer([10, 20, 30], [torch.zeros(4, 1, 8, 8)] * 3, [9.0, 3.0, 1.0])
+    assert explorer.index == [2]
+    assert len(explorer.spec["sliders"][0]["text"]) == 3
+    json.dumps(explorer.spec)
+
+
+def test_curves_draw_median_and_band_over_seeds():
+    metrics = [{"seed": seed, "step": step, "loss": step + seed} for seed in (0, 1, 5) for step in (1, 2)]
+    _, ax = matplotlib.pyplot.subplots()
+    curves(ax, Record("r", {}, metrics, None), "loss", "r")
+    assert ax.lines[0].get_ydata().tolist() == [2.0, 3.0]
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (3, 2, 8, 8), (3, 8, 8)])
+def test_a_grid_refuses_what_is_no_images(shape):
+    with pytest.raises(ValueError, match="1 or 3"):
+        grid(torch.zeros(shape))
+
+
+def test_curves_refuse_an_unknown_metric():
+    with pytest.raises(ValueError, match="no metric 'los'"):
+        curves(None, Record("r", {}, [{"step": 1, "loss": 1.0}], None), "los", "r")

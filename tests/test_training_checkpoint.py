@@ -1,0 +1,211 @@
+"""Checkpoints, whole or not there: `ict_lib.training.checkpoint`; and `ict_lib.files` under it."""
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from ict_lib.files import write_atomically
+from ict_lib.training.checkpoint import load_latest, save
+
+
+def state(step):
+    gen = torch.Generator().manual_seed(step)
+    return {
+        "step": step,
+        "weights": {"a": torch.randn(3, 4, generator=gen), "b": torch.randn(2, dtype=torch.float64, generator=gen)},
+        "generator": gen.get_state(),
+        "config": {"folder": None, "names": ["x", "y"], "rate": 1e-4, "flag": True},
+    }
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return a == b
+
+
+def steps(folder):
+    return [int(path.stem.removeprefix("step-")) for path in sorted(folder.iterdir())]
+
+
+# Value: what is read is what was written
+
+
+def test_round_trip(tmp_path):
+    path = save(tmp_path / "new" / "folder", 7, state(7))
+    assert path.parent == tmp_path / "new" / "folder"
+    assert same(load_latest(path.parent), state(7))
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_where_nothing_was_saved_there_is_none(tmp_path, exists):
+    folder = tmp_path / "folder"
+    if exists:
+        folder.mkdir()
+    assert load_latest(folder) is None
+
+
+# Invariant
+
+
+def test_the_last_three_are_kept_and_the_newest_is_read(tmp_path):
+    for step in (5, 50, 500, 5000, 50_000):
+        save(tmp_path, step, state(step))
+        assert load_latest(tmp_path)["step"] == step
+    assert steps(tmp_path) == [500, 5000, 50_000]
+
+
+def test_a_training_begun_anew_takes_the_place_of_the_old_one(tmp_path):
+    for step in (1000, 2000, 3000):
+        save(tmp_path, step, state(step))
+    save(tmp_path, 500, state(500))
+    assert load_latest(tmp_path)["step"] == 500
+
+
+def test_saving_a_step_twice_keeps_the_second(tmp_path):
+    save(tmp_path, 5, state(5))
+    save(tmp_path, 5, {**state(5), "config": "second"})
+    assert steps(tmp_path) == [5]
+    assert load_latest(tmp_path)["config"] == "second"
+
+
+# Independent slow reference: the format, written and read by hand
+
+
+def test_the_file_is_a_digest_and_then_what_torch_saves(tmp_path):
+    content = save(tmp_path, 3, state(3)).read_bytes()
+    assert hashlib.sha256(content[32:]).hexdigest() == content[:32].hex()
+    assert same(torch.load(io.BytesIO(content[32:]), weights_only=True), state(3))
+
+
+# Damage
+
+
+def damage_by_flipping(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGE = {
+    "a bit in the digest": lambda c: damage_by_flipping(c, 5),
+    "a bit in the middle": lambda c: damage_by_flipping(c, len(c) // 2),
+    "a bit at the end": lambda c: damage_by_flipping(c, len(c) - 1),
+    "the last byte missing": lambda c: c[:-1],
+    "half missing": lambda c: c[: len(c) // 2],
+    "all but the digest missing": lambda c: c[:32],
+    "a stump": lambda c: c[:10],
+    "empty": lambda c: b"",
+    "longer": lambda c: c + b"\0",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_named_and_the_one_before_is_used(tmp_path, kind):
+    save(tmp_path, 1, state(1))
+    last = save(tmp_path, 2, state(2))
+    last.write_bytes(DAMAGE[kind](last.read_bytes()))
+    with pytest.warns(UserWarning, match=f"{last.name} is damaged"):
+        assert same(load_latest(tmp_path), state(1))
+
+
+def test_if_all_are_damaged_there_is_none(tmp_path):
+    for step in (1, 2):
+        save(tmp_path, step, state(step)).write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="is damaged") as warned:
+        assert load_latest(tmp_path) is None
+    assert len(warned) == 2
+
+
+# Errors
+
+
+class Writer:
+    """A file that takes half of what it is given and then reports a full disk."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def write(self, content):
+        self.file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    real = Path.open
+
+    def half(self, mode="r", *args, **kwargs):
+        file = real(self, mode, *args, **kwargs)
+        return Writer(file) if "w" in mode else file
+
+    return lambda: monkeypatch.setattr(Path, "open", half)
+
+
+@pytest.mark.parametrize("step", [3, 2])
+def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_debris(tmp_path, full_disk, step):
+    for earlier in (1, 2):
+        save(tmp_path, earlier, state(earlier))
+    full_disk()
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, step, {"new": True})
+    assert steps(tmp_path) == [1, 2]
+    assert same(load_latest(tmp_path), state(2))
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_until_the_rename_the_old_file_stands(tmp_path, monkeypatch, moment, error):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def stop(*_):
+        assert path.read_bytes() == b"old"
+        raise error
+
+    monkeypatch.setattr(*{"fsync": (os, "fsync", stop), "replace": (Path, "replace", stop)}[moment])
+    with pytest.raises(error):
+        write_atomically(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_no_checkpoint(tmp_path):
+    save(tmp_path, 1, state(1))
+    (tmp_path / ".step-000000002.ckpt.4711").write_bytes(b"half")
+    assert same(load_latest(tmp_path), state(1))
+    save(tmp_path, 3, state(3))
+    assert load_latest(tmp_path)["step"] == 3
+
+
+class Evil:
+    """What unpickling would execute."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    canary, folder = tmp_path / "executed", tmp_path / "folder"
+    save(folder, 1, {"step": Evil(canary)})
+    with pytest.raises(pickle.UnpicklingError):
+        load_latest(folder)
+    assert not canary.exists()
+    content = (folder / "step-000000001.ckpt").read_bytes()[32:]
+    torch.load(io.BytesIO(content), weights_only=False)  # the trap does work
+    assert canary.exists()
