@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ict_lib.grid import karras_sigmas
-from ict_lib.recipe import Recipe
-from ict_lib.techniques import curriculum, distance, dropout, noise_schedule, weighting
+from ict_lib.recipe import Recipe, num_scales_at
+from ict_lib.techniques import distance, dropout, noise_schedule, weighting
 
 
 class LossOutput(NamedTuple):
@@ -36,27 +36,6 @@ class Levels(NamedTuple):
     hi: Tensor
     weight: Tensor
     pmf: Tensor
-
-
-def num_scales_at(recipe: Recipe, step: int, total_steps: int) -> int:
-    """Return N at a training step, as the recipe's curriculum says.
-
-    Source: [iCT] arXiv:2310.14189 section 3.4.
-
-    Args:
-        recipe: names the curriculum and its ends.
-        step: training steps taken so far.
-        total_steps: training steps in all.
-
-    Returns:
-        N, the number of noise levels.
-
-    Raises:
-        ValueError: if the step lies outside of training.
-    """
-    grow = {"square_root": curriculum.square_root, "doubling": curriculum.doubling}[recipe.curriculum]
-    ends = {name: value for name, value in (("s0", recipe.s0), ("s1", recipe.s1)) if value is not None}
-    return grow(step, total_steps, **ends)
 
 
 @functools.lru_cache(maxsize=32)

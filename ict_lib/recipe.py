@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ict_lib.techniques.curriculum import doubling, square_root
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -63,6 +65,7 @@ class Recipe:
         for name in ("fourier_scale", "p_std", "rho", "sigma_data", "depth", "s0", "s1", "huber_c"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, f"{name} > 0")
+        num_scales_at(self, 0, 1)  # the curriculum refuses ends that do not fit together
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -176,6 +179,27 @@ def _is_union(hint: Any) -> bool:
 def _names(types: tuple[type, ...]) -> str:
     """Names of types for an error message."""
     return " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+
+
+def num_scales_at(recipe: Recipe, step: int, total_steps: int) -> int:
+    """Return N at a training step, as the recipe's curriculum says.
+
+    Source: [iCT] arXiv:2310.14189 section 3.4.
+
+    Args:
+        recipe: names the curriculum and its ends.
+        step: training steps taken so far.
+        total_steps: training steps in all.
+
+    Returns:
+        N, the number of noise levels.
+
+    Raises:
+        ValueError: if the step lies outside of training.
+    """
+    grow = {"square_root": square_root, "doubling": doubling}[recipe.curriculum]
+    ends = {name: value for name, value in (("s0", recipe.s0), ("s1", recipe.s1)) if value is not None}
+    return grow(step, total_steps, **ends)
 
 
 ICT = Recipe()

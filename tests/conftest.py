@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+# Small networks gain nothing from a second thread, and two threads wait for each other where the cores are shared.
+# Set before torch is loaded; notebooks and commands that the tests start inherit it.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

@@ -14,7 +14,6 @@ from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.techniques.embedding import FourierFeatures
 from tests import mutants
-from tests.one_thread import one_thread  # noqa: F401
 
 OPTIONS = {"mlp": {"width": 24, "blocks": 3}, "small_unet": {"channels": 16, "multipliers": (1, 2), "blocks": 1}}
 BLOCKS = (Block, ResidualBlock)

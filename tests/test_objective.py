@@ -13,7 +13,6 @@ from ict_lib.networks import build_network
 from ict_lib.objective import consistency_training_loss, levels, num_scales_at
 from ict_lib.recipe import CT, ICT, LADDER
 from tests import mutants
-from tests.one_thread import one_thread  # noqa: F401
 from tests.slow_objective import Line, clean, loss_of, slow_levels, slow_loss
 
 DEVICES = [

@@ -15,7 +15,6 @@ from ict_lib.run_config import Run, RunConfig
 from ict_lib.training.bench import overhead
 from ict_lib.training.loop import build_model
 from ict_lib.training.weights import load_weights, save_weights
-from tests.one_thread import one_thread  # noqa: F401
 
 SMALL = RunConfig(network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8)
 UNET = RunConfig(network="small_unet", network_options={"channels": 8, "blocks": 1}, batch_size=4, log_every=1)

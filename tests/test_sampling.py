@@ -8,7 +8,6 @@ from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.sampling import sample
-from tests.one_thread import one_thread  # noqa: F401
 
 XI = 0.3  # all data are this one point: the consistency function is known
 

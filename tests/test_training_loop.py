@@ -13,7 +13,6 @@ from ict_lib.sampling import sample
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.training import Metrics, Training, train
 from tests import mutants
-from tests.one_thread import one_thread  # noqa: F401
 
 RECIPES = {"CT": CT, "ICT": ICT}
 

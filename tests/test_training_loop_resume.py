@@ -11,7 +11,6 @@ from ict_lib.objective import consistency_training_loss
 from ict_lib.recipe import override
 from ict_lib.training import Training, train
 from tests import mutants
-from tests.one_thread import one_thread  # noqa: F401
 from tests.test_training_loop import RECIPES, config
 
 

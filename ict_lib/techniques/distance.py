@@ -106,7 +106,7 @@ def lpips(x: Tensor, y: Tensor, network: nn.Module | None = None) -> Tensor:
 
     Raises:
         ValueError: if the shapes differ or are not images.
-        RuntimeError: if VGG16's weights are neither on this machine nor to be had.
+        RuntimeError: if the package is missing, or VGG16's weights are neither on this machine nor to be had.
     """
     if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
@@ -123,8 +123,10 @@ def lpips(x: Tensor, y: Tensor, network: nn.Module | None = None) -> Tensor:
 @functools.cache
 def _vgg_lpips(device: torch.device) -> nn.Module:
     """Load the package's VGG network, frozen, once a device."""
-    from lpips import LPIPS  # only this distance needs it
-
+    try:
+        from lpips import LPIPS  # only this distance needs it
+    except ImportError as error:
+        raise RuntimeError("the distance lpips needs the package lpips: pip install lpips") from error
     try:
         network = LPIPS(net="vgg", verbose=False)
     except OSError as error:

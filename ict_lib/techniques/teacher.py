@@ -15,7 +15,7 @@ def ema_decay(num_scales: int, s0: int = 2, mu0: float = 0.9, released_code: boo
 
     Args:
         num_scales: N(k), the present number of noise levels, at least 2.
-        s0: levels at the start of the curriculum.
+        s0: levels at the start of the curriculum, N(0).
         mu0: decay at the start, between 0 and 1.
         released_code: divide by N(k) - 1.
 

@@ -37,7 +37,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     write_atomically(path, hashlib.sha256(content).digest() + content)
     written = sorted(folder.glob("step-*.ckpt"))
     mine = written.index(path)
-    for other in written[: max(0, mine + 1 - KEEP)] + written[mine + 1 :]:  # later steps: of a training given up
+    given_up = [*written[mine + 1 :], *folder.glob(".step-*")]  # by a training that started anew, or was killed
+    for other in written[: max(0, mine + 1 - KEEP)] + given_up:
         other.unlink()
     return path
 

@@ -14,7 +14,7 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.networks import build_network
 from ict_lib.objective import LossOutput, consistency_training_loss
-from ict_lib.recipe import difference
+from ict_lib.recipe import difference, num_scales_at
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.teacher import ema_decay
 from ict_lib.training import checkpoint
@@ -105,7 +105,7 @@ class Training(Iterator[Metrics]):
         started, window = time.perf_counter(), []
         while True:
             output = self._train_step()
-            window.append((output.loss.detach(), output.sigma_lo.min(), output.sigma_hi.max()))
+            window.append((output.loss.detach(), output.sigma_lo, output.sigma_hi))
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 break
         loss = self._mean_loss(window)
@@ -133,7 +133,8 @@ class Training(Iterator[Metrics]):
         output.loss.backward()
         self.optimizer.step()
         if self.teacher is not self.student:
-            ema_update(self.teacher, self.student, ema_decay(output.num_scales, recipe.s0 or 2, recipe.mu0))
+            start = num_scales_at(recipe, 0, config.steps)
+            ema_update(self.teacher, self.student, ema_decay(output.num_scales, start, recipe.mu0))
         ema_update(self.average, self.student, config.ema_decay)
         self.step += 1
         return output
@@ -143,7 +144,8 @@ class Training(Iterator[Metrics]):
         losses = torch.stack([loss for loss, _, _ in window])
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            loss, low, high = (float(x) for x in window[int(bad[0])])
+            loss, low, high = window[int(bad[0])]
+            loss, low, high = float(loss), float(low.min()), float(high.max())
             step = self.step - len(window) + int(bad[0]) + 1
             raise FloatingPointError(f"the loss is {loss} at step {step}, sigma from {low:.4g} to {high:.4g}: stopped")
         return float(losses.mean())
