@@ -127,10 +127,11 @@ def consistency_training_loss(
     lo, hi = (sigma[index] for sigma in (pairs.lo, pairs.hi))  # [batch]
     column = (-1,) + (1,) * (x.ndim - 1)
 
+    with dropout.shared_mask(mask_seed, x.device), torch.no_grad():
+        # first, so that its memory is free again before the student keeps activations
+        target = teacher(x + lo.view(column) * noise, lo, label)
     with dropout.shared_mask(mask_seed, x.device):
         output = student(x + hi.view(column) * noise, hi, label)
-    with dropout.shared_mask(mask_seed, x.device), torch.no_grad():
-        target = teacher(x + lo.view(column) * noise, lo, label)
     if output.shape != x.shape:
         raise ValueError(f"the student made {tuple(output.shape)} of {tuple(x.shape)}: equal shapes are needed")
 

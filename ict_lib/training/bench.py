@@ -10,8 +10,8 @@ from ict_lib.run_config import RunConfig
 from ict_lib.training.loop import Training, train
 
 CASES = {
-    "small U-Net": RunConfig(network="small_unet", network_options={"channels": 32}, batch_size=64, log_every=1),
-    "MLP": RunConfig(network="mlp", batch_size=256, log_every=1),
+    "small U-Net": RunConfig(network="small_unet", log_every=1),
+    "MLP": RunConfig(network="mlp", log_every=1),
 }
 
 
@@ -38,7 +38,7 @@ def bare_passes(training: Training) -> Callable[[], None]:
     return passes
 
 
-def overhead(config: RunConfig, pairs: int = 40, warm_up: int = 5) -> dict[str, float]:
+def overhead(config: RunConfig, pairs: int = 30, warm_up: int = 5) -> dict[str, float]:
     """Compare a whole training step with the bare passes, in turns within one process.
 
     A step is all of it: batch, noise levels, noise, both passes, loss, gradient, RAdam, moving average, metrics.

@@ -87,7 +87,7 @@ class Training(Iterator[Metrics]):
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         own = config.recipe.teacher == "ema"
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if own else self.student
-        self.optimizer = torch.optim.RAdam(self.student.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.RAdam(self.student.parameters(), lr=config.learning_rate, foreach=True)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step, self.seconds = 0, 0.0
         if resume and config.folder:
