@@ -127,7 +127,7 @@ def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]])
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
 
-def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, str]]:
+def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, Any]]:
     """Lay the results of several runs side by side: the median over the seeds, with the lowest and the highest.
 
     Source: own.
@@ -137,19 +137,24 @@ def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, str]]:
         keys: heading -> result.
 
     Returns:
-        One row a run, ready for ``pandas.DataFrame``.
+        One row a run, with the number of seeds, ready for ``pandas.DataFrame``.
 
     Raises:
         FileNotFoundError: if a run has left no record.
         ValueError: if a run lacks a result.
     """
     return [
-        {"run": name, **{heading: spread(read(name).result(key)) for heading, key in keys.items()}} for name in names
+        {
+            "run": record.name,
+            **{heading: spread(record.result(key)) for heading, key in keys.items()},
+            "seeds": len(record.manifest["seeds"]),
+        }
+        for record in map(read, names)
     ]
 
 
 def spread(values: list[float]) -> str:
-    """Write numbers as ``median (lowest to highest, n seeds)``.
+    """Write the numbers of several seeds as ``median (lowest to highest)``.
 
     Source: own.
 
@@ -159,8 +164,7 @@ def spread(values: list[float]) -> str:
     Returns:
         The text, to three significant digits.
     """
-    seeds = f"{len(values)} seed" + "s" * (len(values) != 1)
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g}, {seeds})"
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 class MetricsLog:

@@ -146,7 +146,7 @@ def teacher_explorer(theta: float = 1.0, xi: float = 0.0) -> Explorer:
     ns = torch.tensor(scales, dtype=torch.float64)
     return Explorer(
         sliders=[
-            Slider("noise levels N", scales, start=0),
+            Slider("noise levels N", scales, start=2),
             Slider("the teacher's parameter θ⁻", teachers.tolist(), start=4, text=[f"{t:.2f}" for t in teachers]),
         ],
         panels=[
