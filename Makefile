@@ -17,7 +17,8 @@ $(READY): requirements.txt pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; python3 is `python3 -V`."; exit 1; }
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian or Ubuntu, apt-get install python3-venv."; exit 1; }
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); python3 -m venv $(VENV); }
-	$(PYTHON) -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@echo "Installing into $(VENV): a few minutes and about 6.5 GB, most of it PyTorch."
+	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
 	$(PYTHON) -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
