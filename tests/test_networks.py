@@ -8,8 +8,8 @@ from torch import nn
 
 from ict_lib import networks
 from ict_lib.networks import build_network
+from ict_lib.networks.blocks import Attention, ResidualBlock
 from ict_lib.networks.mlp import Block
-from ict_lib.networks.small_unet import Attention, ResidualBlock
 from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.techniques.embedding import FourierFeatures
