@@ -12,6 +12,7 @@ from ict_lib.recipe import ICT, PRESETS, Recipe, check_types, nearest, override,
 NETWORK_OPTIONS = {
     "mlp": {"width": int, "blocks": int},
     "small_unet": {"channels": int, "multipliers": list, "blocks": int},
+    "ncsnpp": {"channels": int, "multipliers": list, "blocks": int, "attention_resolutions": list},
 }
 
 
@@ -43,7 +44,7 @@ class RunConfig:
 
     recipe: Recipe = ICT
     data: Literal["digits"] = "digits"
-    network: Literal["mlp", "small_unet"] = "mlp"
+    network: Literal["mlp", "small_unet", "ncsnpp"] = "mlp"
     network_options: dict = field(default_factory=dict)
     conditional: bool = False
     steps: int = 6000

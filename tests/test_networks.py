@@ -15,7 +15,11 @@ from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.techniques.embedding import FourierFeatures
 from tests import mutants
 
-OPTIONS = {"mlp": {"width": 24, "blocks": 3}, "small_unet": {"channels": 16, "multipliers": (1, 2), "blocks": 1}}
+OPTIONS = {
+    "mlp": {"width": 24, "blocks": 3},
+    "small_unet": {"channels": 16, "multipliers": (1, 2), "blocks": 1},
+    "ncsnpp": {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,)},
+}
 BLOCKS = (Block, ResidualBlock)
 
 

@@ -6,11 +6,12 @@ from typing import Any
 from torch import nn
 
 from ict_lib.networks.mlp import ResidualMLP
+from ict_lib.networks.ncsnpp import NCSNpp
 from ict_lib.networks.small_unet import SmallUNet
 from ict_lib.recipe import Recipe, nearest
 from ict_lib.run_config import check_network_options
 
-NETWORKS = {"mlp": ResidualMLP, "small_unet": SmallUNet}
+NETWORKS = {"mlp": ResidualMLP, "small_unet": SmallUNet, "ncsnpp": NCSNpp}
 
 
 def build_network(
@@ -25,7 +26,7 @@ def build_network(
     Source: own.
 
     Args:
-        name: ``mlp`` or ``small_unet``.
+        name: ``mlp``, ``small_unet`` or ``ncsnpp``.
         shape: of one sample.
         recipe: the design choices; ``depth`` multiplies the network's number of blocks.
         num_classes: of the labels; 0 for none.
