@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ict_lib.networks import unused_fields
 from ict_lib.records import project_root
 from ict_lib.run_config import Run
 
@@ -37,6 +38,7 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -
     return {
         **asked,
         "recipe": recipe,
+        "recipe_unused": unused_fields(run.config.network),
         "training": training,
         "versions": {
             "python": platform.python_version(),

@@ -12,6 +12,17 @@ from ict_lib.recipe import ICT, PRESETS, Recipe, check_types, nearest, override,
 NETWORK_OPTIONS = {
     "mlp": {"width": int, "blocks": int},
     "small_unet": {"channels": int, "multipliers": list, "blocks": int},
+    "ncsnpp": {"channels": int, "multipliers": list, "blocks": int, "attention_resolutions": list},
+    "adm": {
+        "channels": int,
+        "multipliers": list,
+        "blocks": int,
+        "attention_resolutions": list,
+        "head_channels": int,
+        "dropout_resolution": int,
+        "adaptive_norm": bool,
+        "embedding_scale": float,
+    },
 }
 
 
@@ -43,7 +54,7 @@ class RunConfig:
 
     recipe: Recipe = ICT
     data: Literal["digits"] = "digits"
-    network: Literal["mlp", "small_unet"] = "mlp"
+    network: Literal["mlp", "small_unet", "ncsnpp", "adm"] = "mlp"
     network_options: dict = field(default_factory=dict)
     conditional: bool = False
     steps: int = 6000
@@ -72,8 +83,25 @@ class RunConfig:
         )
 
 
+def _is_count(value: Any) -> bool:
+    """Tell a positive whole number; True is none."""
+    return type(value) is int and value > 0
+
+
+# For each type of option: what fits, and how to say it.
+OPTION_RULES = {
+    int: (_is_count, "a positive whole number"),
+    list: (
+        lambda v: isinstance(v, list | tuple) and bool(v) and all(map(_is_count, v)),
+        "a list of positive whole numbers",
+    ),
+    float: (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a positive number"),
+    bool: (lambda v: type(v) is bool, "true or false"),
+}
+
+
 def check_network_options(network: str, options: dict[str, Any]) -> None:
-    """Refuse an option that the network does not have, or a value of another type or below 1.
+    """Refuse an option that the network does not have, or a value of another type or not above 0.
 
     Source: own.
 
@@ -88,10 +116,8 @@ def check_network_options(network: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(str(name), list(known))}")
-        numbers = value if known[name] is list and isinstance(value, list | tuple) else [value]
-        fits = len(numbers) > 0 and all(type(number) is int and number > 0 for number in numbers)
-        needed = "a list of positive whole numbers" if known[name] is list else "a positive whole number"
-        require(fits and isinstance(value, list | tuple) == (known[name] is list), name, value, needed)
+        fits, needed = OPTION_RULES[known[name]]
+        require(fits(value), name, value, needed)
 
 
 @dataclass(frozen=True)

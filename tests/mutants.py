@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from ict_lib.consistency import ConsistencyModel, c_in, c_noise, c_skip
+from ict_lib.networks.adm import ADM
 from ict_lib.networks.mlp import ResidualMLP
+from ict_lib.networks.ncsnpp import NCSNpp
 from ict_lib.objective import consistency_training_loss
 from ict_lib.training import Training
 
@@ -166,6 +168,23 @@ class DropoutInFirstBlock(ResidualMLP):
         super().__init__(shape, fourier_scale, dropout, num_classes, width, blocks)
         for block in self.blocks[1:]:
             block.dropout = nn.Identity()
+
+
+class DropoutAtEveryResolution(ADM):
+    """Trap 10, the other way about: on ImageNet 64 the paper drops at 16x16 and below only."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "dropout_resolution": 10**6})
+
+
+class DropoutOnTheWayDown(NCSNpp):
+    """Trap 10, half of it: the way up is forgotten."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for module in [*self.grow.modules(), *self.up.modules()]:
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
 
 
 # 13, 14, 15, 16: teacher and training

@@ -1,6 +1,7 @@
 """The raw networks F(x, c_noise, label): `ict_lib.networks`."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +9,20 @@ from torch import nn
 
 from ict_lib import networks
 from ict_lib.networks import build_network
+from ict_lib.networks.blocks import Attention, ResidualBlock
 from ict_lib.networks.mlp import Block
-from ict_lib.networks.small_unet import Attention, ResidualBlock
 from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.techniques.embedding import FourierFeatures
 from tests import mutants
 
-OPTIONS = {"mlp": {"width": 24, "blocks": 3}, "small_unet": {"channels": 16, "multipliers": (1, 2), "blocks": 1}}
+OPTIONS = {
+    "mlp": {"width": 24, "blocks": 3},
+    "small_unet": {"channels": 16, "multipliers": (1, 2), "blocks": 1},
+    "ncsnpp": {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,)},
+    "adm": {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,), "head_channels": 8},
+}
+FOURIER = [name for name in OPTIONS if "fourier_scale" not in networks.unused_fields(name)]
 BLOCKS = (Block, ResidualBlock)
 
 
@@ -76,15 +83,24 @@ def test_ct_has_no_dropout(name):
     assert set(dropout_rates(build(name, CT))) == {0.0}
 
 
+@pytest.mark.parametrize("name", FOURIER)
 @pytest.mark.parametrize("recipe", [CT, ICT])
 def test_the_scale_of_the_embedding_is_the_recipes(name, recipe):
     (module,) = (m for m in build(name, recipe).modules() if isinstance(m, FourierFeatures))
     assert float(module.frequencies.square().mean().sqrt()) == pytest.approx(recipe.fourier_scale, rel=0.5)
 
 
+@pytest.mark.parametrize("name", FOURIER)
 def test_the_dial_scales_the_same_frequencies(name):
     fine, coarse = (build(name, recipe).state_dict()["embedding.0.frequencies"] for recipe in (CT, ICT))
     torch.testing.assert_close(fine, coarse * 800)
+
+
+def test_only_the_positional_embedding_has_no_use_for_the_dial():
+    """So a change of the dial changes nothing there, and the record says so."""
+    assert {name: networks.unused_fields(name) for name in OPTIONS if name not in FOURIER} == {"adm": ["fourier_scale"]}
+    given = inputs()
+    assert torch.equal(*(build("adm", replace(CT, fourier_scale=s)).eval()(*given) for s in (0.02, 16.0)))
 
 
 def test_deep_doubles_the_blocks_per_resolution():

@@ -98,13 +98,20 @@ def test_both_see_the_same_noise_at_neighbouring_levels():
     assert torch.equal(place[0] + 1, place[1])
 
 
+OPTIONS = {
+    "mlp": {"width": 32, "blocks": 2},
+    "small_unet": {"channels": 8, "blocks": 1},
+    "ncsnpp": {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,)},
+    "adm": {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention_resolutions": (4,), "head_channels": 8},
+}
+
+
 class Fixed(nn.Module):
     """A network with dropout that always gets the same input and level, whatever it is asked."""
 
     def __init__(self, name, device):
         super().__init__()
-        options = {"mlp": {"width": 32, "blocks": 2}, "small_unet": {"channels": 8, "blocks": 1}}[name]
-        network = build_network(name, (1, 8, 8), replace(ICT, dropout=0.3), options=options)
+        network = build_network(name, (1, 8, 8), replace(ICT, dropout=0.3), options=OPTIONS[name])
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.1)
         self.model, self.outputs = ConsistencyModel(network).to(device).train(), []
@@ -122,7 +129,7 @@ def check_equal_outputs(name, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["mlp", "small_unet"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_trap_9_equal_inputs_and_levels_give_equal_outputs_under_dropout(name, device, monkeypatch):
     check_equal_outputs(name, device)
     wrong = mutants.cpu_only_mask if device == "cuda" else lambda *_: contextlib.nullcontext()

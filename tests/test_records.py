@@ -156,6 +156,11 @@ def test_the_manifest_says_all_that_a_repetition_needs():
     assert found["peak_memory_bytes"] > 10 * 2**20
 
 
+@pytest.mark.parametrize(("network", "unused"), [("mlp", []), ("ncsnpp", []), ("adm", ["fourier_scale"])])
+def test_the_manifest_names_what_the_network_did_not_take_from_the_recipe(network, unused):
+    assert made(network=network)["recipe_unused"] == unused
+
+
 def test_the_run_can_be_built_again_from_its_manifest():
     found = made(recipe={"rho": 5.0}, conditional=True, learning_rate=0.5, sigma_mid=1.0)
     outer = ("name", "notebook", "preset", "seeds", "num_samples", "sigma_mid", "evaluate_every", "recipe")

@@ -106,6 +106,20 @@ def test_the_options_known_without_torch_are_those_that_the_networks_take():
     assert set(typing.get_args(RunConfig.__annotations__["network"])) == set(NETWORKS)
 
 
+def test_the_type_of_an_option_is_that_of_its_default():
+    from ict_lib.networks import NETWORKS
+
+    for name, network in NETWORKS.items():
+        defaults = {key: p.default for key, p in inspect.signature(network).parameters.items()}
+        for option, kind in NETWORK_OPTIONS[name].items():
+            assert type(defaults[option]) is {list: tuple}.get(kind, kind), (name, option)
+
+
+def test_switches_and_numbers_of_adm_arrive():
+    options = {"adaptive_norm": True, "embedding_scale": 1000, "attention_resolutions": [16, 8]}
+    assert run_from({"network": "adm", "network_options": options}).config.network_options == options
+
+
 # A notebook's namespace
 
 
@@ -160,6 +174,14 @@ def test_training_needs_no_jupyter_and_loads_in_three_seconds():
         ({"network_options": {"blocks": [1]}}, r"blocks is \[1\]: a positive whole number"),
         ({"network": "small_unet", "network_options": {"multipliers": []}}, "a list of positive whole numbers"),
         ({"network": "small_unet", "network_options": {"multipliers": [1, 0.5]}}, "a list of positive whole numbers"),
+        ({"network": "ncsnp"}, "did you mean 'ncsnpp'"),
+        ({"network": "adm", "network_options": {"adaptive_norm": 1}}, "adaptive_norm is 1: true or false"),
+        ({"network": "adm", "network_options": {"adaptive_norm": "no"}}, "adaptive_norm is 'no': true or false"),
+        ({"network": "adm", "network_options": {"embedding_scale": 0}}, "embedding_scale is 0: a positive number"),
+        ({"network": "adm", "network_options": {"embedding_scale": True}}, "embedding_scale is True: a positive"),
+        ({"network": "adm", "network_options": {"embedding_scale": float("nan")}}, "embedding_scale is nan"),
+        ({"network": "adm", "network_options": {"embedding_scale": float("inf")}}, "embedding_scale is inf"),
+        ({"network": "adm", "network_options": {"fourier_scale": 16.0}}, "unknown option 'fourier_scale'"),
         ({"conditional": "yes"}, "conditional is 'yes', a str: bool"),
         ({"steps": 0}, "steps is 0: steps > 0"),
         ({"steps": 1e3}, "steps is 1000.0, a float: int"),

@@ -1,9 +1,12 @@
 """A small U-Net: the pattern of the full-scale networks, in a size that a laptop runs."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ict_lib.networks.blocks import ResidualBlock, group_norm, level_heights, zeroed
 from ict_lib.techniques.embedding import FourierFeatures
 
 
@@ -39,8 +42,11 @@ class SmallUNet(nn.Module):
         blocks: int = 2,
     ):
         super().__init__()
-        self._check(shape, channels, multipliers, blocks)
+        level_heights(shape, channels, multipliers, blocks)
+        if channels % 8:
+            raise ValueError(f"channels is {channels}: a multiple of 8 is needed")
         emb = 4 * channels
+        block = partial(ResidualBlock, emb=emb, dropout=dropout, groups=8)
         self.embedding = nn.Sequential(FourierFeatures(channels, fourier_scale), nn.Linear(channels, emb), nn.SiLU())
         self.classes = nn.Embedding(num_classes, emb) if num_classes else None
         self.first = nn.Conv2d(shape[0], channels, 3, padding=1)
@@ -50,21 +56,20 @@ class SmallUNet(nn.Module):
         skips, width = [channels], channels
         for target, low in zip(widths, lows, strict=True):
             for _ in range(blocks):
-                self.down.append(ResidualBlock(width, target, emb, dropout, attention=low))
+                self.down.append(block(width, target, head_channels=target if low else 0))
                 skips.append(width := target)
             if not low:
                 self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
                 skips.append(width)
-        self.middle = ResidualBlock(width, width, emb, dropout, attention=True)
+        self.middle = block(width, width, head_channels=width)
         for target, low in zip(reversed(widths), reversed(lows), strict=True):
             if not low:
                 self.up.append(Upsample(width))
             for _ in range(blocks + 1):
-                self.up.append(ResidualBlock(width + skips.pop(), target, emb, dropout, attention=low))
+                self.up.append(block(width + skips.pop(), target, head_channels=target if low else 0))
                 width = target
-        self.last = nn.Sequential(group_norm(width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
-        nn.init.zeros_(self.last[-1].weight)
-        nn.init.zeros_(self.last[-1].bias)
+        last = nn.Conv2d(width, shape[0], 3, padding=1)
+        self.last = nn.Sequential(group_norm(width, 8), nn.SiLU(), zeroed(last))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Map ``[batch, channel, height, width]``, ``[batch]`` and labels ``[batch]`` to the shape of ``x``."""
@@ -80,91 +85,6 @@ class SmallUNet(nn.Module):
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(layer, ResidualBlock) else layer(h)
         return self.last(h)
-
-    @staticmethod
-    def _check(shape: tuple[int, ...], channels: int, multipliers: tuple[int, ...], blocks: int) -> None:
-        """Refuse sizes that do not fit together."""
-        halvings = 2 ** (len(multipliers) - 1)
-        if len(shape) != 3 or shape[1] % halvings or shape[2] % halvings:
-            raise ValueError(
-                f"shape is {shape}: (channel, height, width), both sides divisible by {halvings}, is needed"
-            )
-        if channels < 8 or channels % 8:
-            raise ValueError(f"channels is {channels}: a multiple of 8 is needed")
-        if blocks < 1:
-            raise ValueError(f"blocks is {blocks}: at least one is needed")
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Make eight groups, or fewer of four channels: a group of one channel would subtract the noise embedding again.
-
-    Source: own.
-
-    Args:
-        channels: a multiple of 8.
-
-    Returns:
-        The layer.
-    """
-    return nn.GroupNorm(min(8, channels // 4), channels)
-
-
-class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, plus embedding, norm, SiLU, dropout, convolution, added to the input; then attention.
-
-    Source: own, after [ADM] arXiv:2105.05233.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        emb: channels of the embedding.
-        dropout: rate.
-        attention: let every position look at every other.
-    """
-
-    def __init__(self, inputs: int, outputs: int, emb: int, dropout: float, attention: bool):
-        super().__init__()
-        self.enter = nn.Sequential(group_norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.condition = nn.Linear(emb, outputs)
-        self.leave = nn.Sequential(
-            group_norm(outputs),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Conv2d(outputs, outputs, 3, padding=1),
-        )
-        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.attention = Attention(outputs) if attention else nn.Identity()
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
-
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        """Map ``[batch, inputs, height, width]`` and ``[batch, emb]`` to ``[batch, outputs, height, width]``."""
-        inner = self.enter(h) + self.condition(emb)[:, :, None, None]
-        return self.attention(self.shortcut(h) + self.leave(inner))
-
-
-class Attention(nn.Module):
-    """Self-attention over the positions, one head, added to the input.
-
-    Source: own, after [DDPM] arXiv:2006.11239.
-
-    Args:
-        channels: in and out.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.leave = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Map ``[batch, channel, height, width]`` to the same."""
-        q, k, v = self.qkv(self.norm(h)).flatten(2).mT.chunk(3, dim=2)  # each [batch, position, channel]
-        mixed = F.scaled_dot_product_attention(q, k, v).mT.reshape(h.shape)
-        return h + self.leave(mixed)
 
 
 class Upsample(nn.Module):

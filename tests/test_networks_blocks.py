@@ -1,0 +1,153 @@
+"""What the U-Nets are made of: `ict_lib.networks.blocks`."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, level_heights, zeroed
+from ict_lib.networks.fir import FIRDownsample, FIRUpsample
+from tests import slow_unet
+
+RESAMPLINGS = {  # ours -> slow
+    "none": (None, None),
+    "fir down": (FIRDownsample(), slow_unet.fir_down),
+    "fir up": (FIRUpsample(), slow_unet.fir_up),
+    "average down": (nn.AvgPool2d(2), slow_unet.average_down),
+    "nearest up": (nn.Upsample(scale_factor=2, mode="nearest"), slow_unet.nearest_up),
+}
+
+
+def trained(module, std=0.3):
+    """All weights drawn, in float64, so that nothing is hidden by a zero."""
+    gen = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=std, generator=gen)
+    return module.double().eval()
+
+
+def images(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# Value from the paper
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(128, 32), (256, 32), (384, 32), (576, 32), (1344, 32), (64, 16)])
+def test_the_papers_widths_have_32_groups_or_groups_of_four(channels, groups):
+    assert group_norm(channels).num_groups == groups
+
+
+def test_a_sum_of_two_branches_of_variance_one_keeps_it():
+    layer = Attention(8, gain=math.sqrt(0.5))  # new: its own branch is zero
+    h = images(1, 8, 4, 4).float()
+    torch.testing.assert_close(layer(h), h / math.sqrt(2))
+
+
+# Invariant
+
+
+@pytest.mark.parametrize("channels", [*range(4, 70, 2), 96, 130, 144])
+def test_groups_divide_the_channels_and_hold_four_or_more(channels):
+    groups = group_norm(channels).num_groups
+    assert channels % groups == 0
+    assert channels // groups >= 4
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_new_block_adds_nothing_whatever_it_is_told(adaptive):
+    block, h = ResidualBlock(8, 8, 6, 0.0, head_channels=4, adaptive=adaptive), images(2, 8, 4, 4).float()
+    assert torch.equal(block(h, torch.randn(2, 6)), h)
+
+
+def test_attention_does_not_know_where_a_position_is():
+    layer, h = trained(Attention(8, 4)), images(2, 8, 3, 4)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    shuffled = layer(h.flatten(2)[:, :, order].view_as(h))
+    torch.testing.assert_close(shuffled, layer(h).flatten(2)[:, :, order].view_as(h))
+
+
+@pytest.mark.parametrize("kind", RESAMPLINGS)
+def test_a_projected_shortcut_has_a_convolution_where_the_channels_agree(kind):
+    resample, _ = RESAMPLINGS[kind]
+    parameters = [
+        sum(p.numel() for p in ResidualBlock(8, 8, 6, 0.0, resample=resample, project=project).parameters())
+        for project in (False, True)
+    ]
+    assert parameters[1] - parameters[0] == 8 * 8 + 8
+
+
+# Independent slow reference
+
+
+@pytest.mark.parametrize("head_channels", [None, 8, 4, 2])
+def test_attention_against_softmax_one_position_at_a_time(head_channels):
+    layer, h = trained(Attention(8, head_channels, gain=0.7)), images(2, 8, 2, 3)
+    w = {f"a.{key}": value for key, value in slow_unet.weights_of(layer).items()}
+    expected = slow_unet.attention(w, "a", h.numpy(), head_channels or 8, 0.7)
+    np.testing.assert_allclose(layer(h).detach(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", RESAMPLINGS)
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (8, 12)])
+def test_the_block_against_its_formula(kind, adaptive, inputs, outputs):
+    resample, slow = RESAMPLINGS[kind]
+    options = {"head_channels": 4, "adaptive": adaptive, "gain": 0.8}
+    block = trained(ResidualBlock(inputs, outputs, 6, 0.3, resample=resample, **options))
+    h, emb = images(2, inputs, 4, 6), images(2, 6, seed=1)
+    w = {f"b.{key}": value for key, value in slow_unet.weights_of(block).items()}
+    expected = slow_unet.residual_block(w, "b", h.numpy(), emb.numpy(), resample=slow, **options)
+    np.testing.assert_allclose(block(h, emb).detach(), expected, atol=1e-9)
+
+
+# Shapes, dtypes, batch independence
+
+
+def test_heights_are_halved():
+    assert level_heights((3, 64, 64), 8, (1, 2, 3, 4), 1, (32, 8)) == [64, 32, 16, 8]
+    assert level_heights((3, 8, 12), 8, [1], 1) == [8]
+
+
+def test_attention_copies_nothing_where_the_channels_come_last():
+    """Queries, keys and values are views of one tensor, with the channels of a head side by side, as kernels want."""
+    layer, seen = Attention(8, 4), []
+    layer.leave.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
+    h = images(2, 8, 4, 4).float().to(memory_format=torch.channels_last)
+    layer.to(memory_format=torch.channels_last)(h)
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in seen)
+
+
+# Errors and gradients
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (((3, 6, 8), 8, (1, 1, 1), 1), r"shape is \(3, 6, 8\): .* both sides divisible by 4"),
+        (((3, 8, 6), 8, (1, 1, 1), 1), "both sides divisible by 4"),
+        (((8,), 8, (1,), 1), r"shape is \(8,\)"),
+        (((3, 8, 8), 6, (1,), 1), "channels is 6: a multiple of 4"),
+        (((3, 8, 8), 0, (1,), 1), "channels is 0: a multiple of 4"),
+        (((3, 8, 8), 8, (1,), 0), "blocks is 0: at least one"),
+        (((3, 8, 8), 8, (1, 1), 1, (16,)), r"attention_resolutions is \(16,\): of \[8, 4\]"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        level_heights(*given)
+
+
+@pytest.mark.parametrize("head_channels", [3, 0, -1, 16])
+def test_heads_share_the_channels_evenly(head_channels):
+    with pytest.raises(ValueError, match=f"head_channels is {head_channels}: a divisor of the 8 channels"):
+        Attention(8, head_channels)
+
+
+def test_a_zeroed_layer_still_learns():
+    layer = zeroed(nn.Conv2d(2, 2, 1))
+    assert not layer.weight.any()
+    layer(torch.ones(1, 2, 1, 1)).sum().backward()
+    assert layer.weight.grad.all()
