@@ -42,7 +42,7 @@ class RunConfig:
     """
 
     recipe: Recipe = ICT
-    data: Literal["digits"] = "digits"
+    data: Literal["digits", "fashion_mnist", "cifar10", "imagenet64"] = "digits"
     network: Literal["mlp", "small_unet"] = "mlp"
     network_options: dict = field(default_factory=dict)
     conditional: bool = False
