@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
                 bar.update(done)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on") from None
     note = "" if len(plan.labels) == WHOLE else f" (the whole training part has {WHOLE:,} of 1,000)"
     print(f"{len(plan.labels):,} images of {len(plan.classes):,} classes in {given.target}{note}")
 
