@@ -12,8 +12,9 @@ from statistics import median
 import pytest
 import yaml
 
+from ict_lib.network_options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
-from ict_lib.run_config import NETWORK_OPTIONS, PARAMETERS, Run, RunConfig, find_run, notebook_parameters, run_from
+from ict_lib.run_config import PARAMETERS, Run, RunConfig, find_run, notebook_parameters, run_from
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 ALL = {
@@ -166,6 +167,9 @@ def test_training_needs_no_jupyter_and_loads_in_three_seconds():
         ({"preset": ["ICT"]}, "preset is"),
         ({"network": "unet"}, "did you mean 'small_unet'"),
         ({"data": "digit"}, "did you mean 'digits'"),
+        ({"data": "cifar-10"}, "did you mean 'cifar10'"),
+        ({"data": "imagenet"}, "did you mean 'imagenet64'"),
+        ({"data": "mnist"}, "did you mean 'fashion_mnist'"),
         ({"network_options": [1]}, "network_options is .*dict is needed"),
         ({"network_options": {"widht": 8}}, "unknown option 'widht' of network 'mlp': did you mean 'width'"),
         ({"network_options": {"channels": 8}}, "unknown option 'channels' of network 'mlp'"),

@@ -124,7 +124,7 @@ def test_samples_come_near_the_data_in_every_one_of_three_seeds():
     """An untrained model samples grey images; a short training finds the mean of the digits."""
     for seed in range(3):
         training = train(config(seed=seed, steps=300, batch_size=64, ema_decay=0.98, network_options={"width": 64}))
-        mean = training.images.mean(0)
+        mean = training.data.images.mean(0)
 
         def distance(model, mean=mean):
             drawn = sample(model, 500, (1, 8, 8), generator=torch.Generator().manual_seed(0))
@@ -145,7 +145,7 @@ def slow_training(settings, steps):
     optimizer = torch.optim.RAdam(student.parameters(), lr=settings.learning_rate)
     gen, own = torch.Generator().manual_seed(settings.seed), settings.recipe.teacher == "ema"
     for k in range(steps):
-        x = built.images[torch.randint(1797, (settings.batch_size,), generator=gen)]
+        x = built.data.images[torch.randint(1797, (settings.batch_size,), generator=gen)]
         now = teacher if own else student
         output = consistency_training_loss(student, now, x, settings.recipe, k, settings.steps, gen)
         optimizer.zero_grad()
@@ -222,5 +222,5 @@ def test_labels_are_those_of_the_images_if_the_run_is_conditional(monkeypatch, c
         assert label is None
         return
     for image, digit in zip(x, label, strict=True):
-        matches = (training.images == image).flatten(1).all(1)
-        assert digit in training.labels[matches]
+        matches = (training.data.images == image).flatten(1).all(1)
+        assert digit in training.data.labels[matches]

@@ -190,7 +190,7 @@ def test_one_poisoned_image_stops_at_the_step_that_first_draws_it():
         new = [i for i in chosen if i not in seen]
         seen += chosen
     training = train(config(log_every=6))
-    training.images[new[0]] = math.nan
+    training.data.pixels[new[0]] = math.nan
     assert "at step 5," in message_of(training)
 
 

@@ -1,4 +1,4 @@
-"""Where files that can be made or downloaded again are kept."""
+"""Where files that can be made or downloaded again are kept, data sets among them."""
 
 import os
 from pathlib import Path
@@ -26,3 +26,20 @@ def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     if (project / "pyproject.toml").is_file():
         return project / ".cache" / "ict_lib"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "ict_lib"
+
+
+def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Choose the folder of the data sets, each in its own subfolder; it is not created here.
+
+    The first that applies: ``folder``; the environment variable ``ICT_DATA``; ``data`` in the `cache_folder`.
+
+    Source: own.
+
+    Args:
+        folder: a folder that goes before all others.
+
+    Returns:
+        The folder, absolute.
+    """
+    chosen = folder or os.environ.get("ICT_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else cache_folder() / "data"

@@ -21,4 +21,4 @@ def load() -> Dataset:
     digits = load_digits()
     images = torch.as_tensor(digits.images, dtype=torch.float32, device="cpu")  # [1797, 8, 8], 0 .. 16
     labels = torch.as_tensor(digits.target, dtype=torch.int64, device="cpu")
-    return Dataset(images=images[:, None] / 8 - 1, labels=labels, num_classes=10, name="digits")
+    return Dataset(pixels=images[:, None] / 8 - 1, labels=labels, num_classes=10, name="digits")

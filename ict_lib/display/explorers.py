@@ -229,7 +229,7 @@ def _denoised(mixture: Mixture, points: Tensor, sigmas: Tensor) -> Tensor:
 
 def _sheets(vectors: Tensor, data: Dataset, columns: int) -> Tensor:
     """Tile flattened images ``[num_scales, num, dims]`` into one picture a level, in [-1, 1]."""
-    shape = data.images.shape[1:]
+    shape = data.shape
     return (
         torch.stack([torch.from_numpy(grid(batch.view(-1, *shape), columns)) for batch in vectors]).double() / 127.5 - 1
     )

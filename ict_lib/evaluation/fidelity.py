@@ -3,23 +3,28 @@
 import os
 from contextlib import nullcontext
 from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 import torch_fidelity
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset as TorchDataset
 
+from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits_classifier import one_thread
 from ict_lib.evaluation.digits_extractor import register_digits_extractor
 from ict_lib.evaluation.inception_weights import inception_weights
+from ict_lib.evaluation.levels import stored_levels, to_uint8
+from ict_lib.evaluation.reference import MOST, cache_options, keep_statistics, some_of
 
 EXTRACTORS = ("digits", "inception")
 INCEPTION = "inception-v3-compat"  # its name in torch-fidelity
+ALL = ("isc", "fid", "kid", "prc")  # what it computes, by its names
 
 
 def fidelity(
     generated: Tensor,
-    reference: Tensor,
+    reference: Tensor | Dataset,
     extractor: str = "digits",
     weights: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -41,10 +46,13 @@ def fidelity(
 
     Args:
         generated: floating point, shape ``[n, channel, height, width]``, meant to be in [-1, 1].
-        reference: floating point, shape ``[m, channel, height, width]``.
+        reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's
+            features are computed once and kept in ``cache_dir``. Of a set of more than 50,000 images all count for
+            the FID, and a fixed random part for KID, precision and recall.
         extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels).
         weights: file of the Inception weights; downloaded once otherwise.
-        cache_dir: folder of the networks' weights; see `cache_folder` for where it is otherwise.
+        cache_dir: folder of the networks' weights and of what was computed with them; see `cache_folder` for where
+            it is otherwise.
         kid_subset_size: samples in each of KID's 100 random subsets; otherwise 1000, or half of the smaller
             set if that is less.
         neighbours: which nearest neighbour sets the radius in precision and recall.
@@ -65,12 +73,14 @@ def fidelity(
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
-    name = _extractor_name(extractor, generated, reference, weights)
-    _check_counts(len(generated), len(reference), kid_subset_size, neighbours, inception_splits)
-    inputs = [_Images(to_uint8(images), name) for images in (generated, reference)]
+    pixels = reference.pixels if isinstance(reference, Dataset) else reference
+    name = _extractor_name(extractor, generated, pixels, weights)
+    _check_counts(len(generated), len(pixels), kid_subset_size, neighbours, inception_splits)
+    levels = stored_levels(pixels) if isinstance(reference, Dataset) else to_uint8(reference)
+    images = _Images(to_uint8(generated), name)
     path = cache_dir if extractor == "digits" else str(inception_weights(weights, cache_dir))
     seed = 2020 if generator is None else int(torch.randint(2**31, (), generator=generator))
-    smaller = min(len(generated), len(reference))
+    smaller = min(len(generated), len(levels), MOST)
     options = {
         "feature_extractor": name,
         "feature_extractor_weights_path": path,
@@ -82,33 +92,12 @@ def fidelity(
         "rng_seed": seed,
     }
     with one_thread() if extractor == "digits" else nullcontext():
-        return _calculate(inputs, options)
+        if isinstance(reference, Dataset) and extractor == "inception":
+            return _with_cache(images, reference, levels, options, cache_dir)
+        return _calculate([images, _Images(levels, name)], options, ALL)
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    r"""Images as 8-bit levels, clipped to [-1, 1] and rounded.
-
-    .. math:: p = \mathrm{round}(127.5 (x + 1))
-
-    Source: own.
-
-    Args:
-        images: floating point, shape ``[num, channel, height, width]``.
-
-    Returns:
-        Levels 0 to 255, uint8, same shape, on the CPU.
-
-    Raises:
-        ValueError: if the images are not floating point or not finite.
-    """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be floating point [n, c, h, w], got {images.dtype} {list(images.shape)}")
-    if not images.isfinite().all():
-        raise ValueError(f"images must be finite, got {(~images.isfinite()).sum()} NaN or infinite values")
-    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
-
-
-class _Images(Dataset):
+class _Images(TorchDataset):
     """Levels of one image after another, as torch-fidelity wants them."""
 
     def __init__(self, levels: Tensor, name: str):
@@ -149,13 +138,31 @@ def _check_counts(generated: int, reference: int, subset: int | None, neighbours
         raise ValueError(f"inception_splits = {splits} must be 1 to the number of generated images, {counts}")
 
 
-def _calculate(inputs: list[Dataset], options: dict) -> dict[str, float]:
+def _with_cache(images: _Images, data: Dataset, levels: Tensor, options: dict, folder: object) -> dict[str, float]:
+    """Compare with a data set; all its images count for the FID, at most `MOST` for the rest."""
+    weights = Path(options["feature_extractor_weights_path"])
+    part = _Images(some_of(levels, MOST), INCEPTION)
+    few = options | cache_options(data, weights, folder, MOST)
+    if len(levels) <= MOST:
+        return _calculate([images, part], few, ALL)
+    whole = _Images(levels, INCEPTION)
+    every = options | cache_options(data, weights, folder, len(levels))
+    keep_statistics(whole, INCEPTION, every)
+    found = _calculate([images, whole], every, ("fid",))  # reads the statistics, not the images
+    return found | _calculate([images, part], few, ("isc", "kid", "prc"))
+
+
+def _calculate(inputs: list[TorchDataset], options: dict, metrics: tuple[str, ...]) -> dict[str, float]:
     """Run torch-fidelity and give its results our names."""
     with torch.random.fork_rng(devices=[]):  # its loader draws from the global state
         results = torch_fidelity.calculate_metrics(
-            input1=inputs[0], input2=inputs[1], isc=True, fid=True, kid=True, prc=True,
-            cache=False, save_cpu_ram=True, verbose=False, **options,
-        )  # fmt: skip
+            input1=inputs[0],
+            input2=inputs[1],
+            save_cpu_ram=True,
+            verbose=False,
+            **dict.fromkeys(metrics, True),
+            **{"cache": False, **options},
+        )
     names = {
         "fid": torch_fidelity.KEY_METRIC_FID,
         "inception_score": torch_fidelity.KEY_METRIC_ISC_MEAN,
@@ -165,4 +172,4 @@ def _calculate(inputs: list[Dataset], options: dict) -> dict[str, float]:
         "precision": torch_fidelity.KEY_METRIC_PRECISION,
         "recall": torch_fidelity.KEY_METRIC_RECALL,
     }
-    return {ours: float(results[theirs]) for ours, theirs in names.items()}
+    return {ours: float(results[theirs]) for ours, theirs in names.items() if theirs in results}

@@ -27,7 +27,7 @@ def bare_passes(training: Training) -> Callable[[], None]:
         A function that does them once, on one fixed batch.
     """
     batch = training.config.batch_size
-    x = training.images[torch.arange(batch, device=training.device) % len(training.images)]
+    x = training.data.batch(torch.arange(batch) % len(training.data), training.device)
     sigma = torch.linspace(0.002, 80, batch, device=training.device)
 
     def passes() -> None:

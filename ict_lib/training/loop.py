@@ -76,14 +76,14 @@ class Training(Iterator[Metrics]):
         student: the model that learns.
         teacher: the student itself, or CT's moving average of it.
         average: the moving average that is sampled.
+        data: what it trains on.
     """
 
     def __init__(self, config: RunConfig, resume: bool = True):
         self.config = config
         self.device = pick_device(config.device)
-        data = load_dataset(config.data)
-        self.images, self.labels = data.images.to(self.device), data.labels.to(self.device)
-        self.student = build_model(config, tuple(data.images.shape[1:]), data.num_classes).to(self.device)
+        self.data = load_dataset(config.data).to(self.device)
+        self.student = build_model(config, self.data.shape, self.data.num_classes).to(self.device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         own = config.recipe.teacher == "ema"
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if own else self.student
@@ -117,18 +117,19 @@ class Training(Iterator[Metrics]):
     def _train_step(self) -> LossOutput:
         """Take one step: loss, gradient, RAdam, moving averages."""
         config, recipe = self.config, self.config.recipe
-        chosen = torch.randint(len(self.images), (config.batch_size,), generator=self.generator).to(self.device)
-        label = self.labels[chosen] if config.conditional else None
+        chosen = self._choose(self.generator)
+        label = self.data.labels[chosen.to(self.device)] if config.conditional else None
         output = consistency_training_loss(
             self.student,
             self.teacher,
-            self.images[chosen],
+            self.data.batch(chosen, self.device, self.generator),
             recipe,
             self.step,
             config.steps,
             self.generator,
             label,
         )
+        self.data.prefetch(self._choose(self.generator.clone_state()))  # a copy's draws: the next step's, unchanged
         self.optimizer.zero_grad()
         output.loss.backward()
         self.optimizer.step()
@@ -138,6 +139,10 @@ class Training(Iterator[Metrics]):
         ema_update(self.average, self.student, config.ema_decay)
         self.step += 1
         return output
+
+    def _choose(self, generator: torch.Generator) -> Tensor:
+        """Draw the indices of a batch."""
+        return torch.randint(len(self.data), (self.config.batch_size,), generator=generator)
 
     def _mean_loss(self, window: list[tuple[Tensor, Tensor, Tensor]]) -> float:
         """Average the losses since the last record, and stop if one of them is not a number."""

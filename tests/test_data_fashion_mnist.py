@@ -1,0 +1,191 @@
+"""Fashion-MNIST: files in the published format, made here; and Debian's real ones where they are installed."""
+
+import gzip
+import hashlib
+import struct
+import threading
+import warnings
+from functools import partial
+from http.server import HTTPServer
+
+import numpy as np
+import pytest
+import torch
+
+from ict_lib.data import fashion_mnist, load_dataset
+from tests.conftest import QuietHandler
+
+NUM = 30
+REAL = all((fashion_mnist.DEBIAN / f"{name}.gz").is_file() for name in fashion_mnist.MD5)
+
+
+def arrays():
+    draw = np.random.default_rng(0)
+    return draw.integers(0, 256, (NUM, 28, 28), dtype=np.uint8), draw.integers(0, 10, NUM, dtype=np.uint8)
+
+
+def contents():
+    """The two idx files: magic number, lengths, numbers; all big-endian."""
+    images, labels = arrays()
+    return {
+        fashion_mnist.IMAGES: struct.pack(">IIII", 2051, NUM, 28, 28) + images.tobytes(),
+        fashion_mnist.LABELS: struct.pack(">II", 2049, NUM) + labels.tobytes(),
+    }
+
+
+def write(folder, compressed=True, made=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (made or contents()).items():
+        if compressed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
+        else:
+            (folder / name).write_bytes(content)
+
+
+@pytest.fixture(autouse=True)
+def _published_is_what_is_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "MD5", {n: hashlib.md5(c).hexdigest() for n, c in contents().items()})
+    monkeypatch.setenv("ICT_DATA", str(tmp_path))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return tmp_path / fashion_mnist.SUBFOLDER
+
+
+# Value from the source
+
+
+def test_the_published_checksums_are_torchvisions():
+    datasets = pytest.importorskip("torchvision.datasets")
+    theirs = {name.removesuffix(".gz"): md5 for name, md5 in datasets.FashionMNIST.resources}
+    assert fashion_mnist.COMPRESSED_MD5.items() <= theirs.items()
+    assert fashion_mnist.URL in datasets.FashionMNIST.mirrors
+
+
+@pytest.mark.skipif(not REAL, reason="Debian's files are not here: apt-get install dataset-fashion-mnist")
+def test_the_real_files_where_debian_has_them(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.delenv("ICT_DATA", raising=False)
+    data = load_dataset("fashion_mnist")
+    assert data.labels.bincount().tolist() == [6000] * 10
+    assert data.labels[:4].tolist() == [9, 0, 0, 3]  # an ankle boot first
+    assert (data.shape, data.pixels[0].max().item()) == ((1, 32, 32), 255)
+    assert data.pixels[:, 0, 2:30, 2:30].double().mean().item() == pytest.approx(0.2860 * 255, abs=0.00005 * 255)
+
+
+def test_every_label(raw):
+    write(raw)
+    data = load_dataset("fashion_mnist")
+    assert (len(data), data.shape, data.num_classes, data.flip) == (NUM, (1, 32, 32), 10, False)
+    assert data.labels.tolist() == arrays()[1].tolist()
+
+
+# Invariant
+
+
+def test_the_margin_is_background(raw):
+    write(raw)
+    pixels = load_dataset("fashion_mnist").pixels.clone()
+    pixels[:, :, 2:30, 2:30] = 0
+    assert pixels.max() == 0
+    assert load_dataset("fashion_mnist").images.min() == -1
+
+
+def test_all_places_and_forms_give_the_same(raw, tmp_path):
+    write(tmp_path / "debian")
+    sums = [load_dataset("fashion_mnist").checksum()]
+    write(raw)
+    sums.append(load_dataset("fashion_mnist").checksum())
+    write(raw, compressed=False)
+    sums.append(fashion_mnist.load(tmp_path).checksum())
+    assert len(set(sums)) == 1
+
+
+# Independent slow reference
+
+
+def test_each_pixel_against_the_bytes(raw):
+    write(raw)
+    data, content = load_dataset("fashion_mnist"), contents()[fashion_mnist.IMAGES]
+    for image, y, x in ((0, 0, 0), (7, 27, 3), (29, 14, 27)):
+        assert data.pixels[image, 0, y + 2, x + 2] == content[16 + 784 * image + 28 * y + x]
+
+
+def test_torchvision_reads_the_same(raw, tmp_path):
+    datasets = pytest.importorskip("torchvision.datasets")
+    write(raw, compressed=False)
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (raw / name).touch()  # it looks for the test part, too
+    theirs = datasets.FashionMNIST(tmp_path)
+    data = load_dataset("fashion_mnist")
+    assert torch.equal(data.pixels[:, 0, 2:30, 2:30], theirs.data)
+    assert torch.equal(data.labels, theirs.targets)
+
+
+# Shapes and dtypes
+
+
+def test_types(raw):
+    write(raw)
+    data = load_dataset("fashion_mnist")
+    assert (data.pixels.dtype, data.labels.dtype, data.name) == (torch.uint8, torch.int64, "fashion_mnist")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_dataset("fashion_mnist").pixels[0] = 1  # memory of its own
+
+
+# Errors
+
+
+def test_a_missing_file_is_named_with_the_commands(raw, tmp_path):
+    write(raw)
+    (raw / f"{fashion_mnist.LABELS}.gz").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        load_dataset("fashion_mnist")
+    message = str(caught.value)
+    assert str(raw / f"{fashion_mnist.LABELS}.gz") in message
+    assert f"python -m ict_lib.data.fashion_mnist {tmp_path}" in message
+    assert "apt-get install dataset-fashion-mnist" in message
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "text"])
+def test_a_damaged_file_is_named_with_the_commands(raw, damage):
+    write(raw)
+    path = raw / f"{fashion_mnist.IMAGES}.gz"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes({"cut": whole[:-9], "changed": changed, "empty": b"", "text": b"<html>"}[damage])
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz is damaged.*python -m ict_lib"):
+        load_dataset("fashion_mnist")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08", b"\0\0\x08\x03\0\0", b"\0\0\x0d\x01\0\0\0\x01\0", "short", "long"]
+)
+def test_what_is_no_idx_file_is_refused_even_with_the_right_checksum(raw, monkeypatch, content):
+    made = contents()
+    whole = made[fashion_mnist.IMAGES]
+    made[fashion_mnist.IMAGES] = {"short": whole[:-1], "long": whole + b"\0"}.get(content, content)
+    write(raw, made=made)
+    monkeypatch.setattr(fashion_mnist, "MD5", {n: hashlib.md5(c).hexdigest() for n, c in made.items()})
+    with pytest.raises(ValueError, match="is not an idx file of bytes, or is cut short"):
+        load_dataset("fashion_mnist")
+
+
+def test_the_command_fetches_from_a_server_on_this_machine(tmp_path, monkeypatch, capsys):
+    served = tmp_path / "served"
+    write(served)
+    sums = {n: hashlib.md5((served / f"{n}.gz").read_bytes()).hexdigest() for n in fashion_mnist.MD5}
+    monkeypatch.setattr(fashion_mnist, "COMPRESSED_MD5", sums)
+    with HTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(served))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{running.server_port}/")
+        with pytest.raises(FileNotFoundError):
+            fashion_mnist.load(tmp_path / "data")
+        fashion_mnist.main([str(tmp_path / "data")])
+        running.shutdown()
+    assert f"{NUM} images" in capsys.readouterr().out
+    assert len(fashion_mnist.load(tmp_path / "data", download=True)) == NUM  # all there: asks for nothing
