@@ -144,3 +144,15 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_weights(tmp_path / "w.safetensors", other)
     with pytest.raises(FileNotFoundError):
         load_weights(tmp_path / "none.safetensors", other)
+
+
+def test_missing_inception_weights_are_noticed_before_training(monkeypatch):
+    from ict_lib.evaluation import report
+
+    asked = []
+    monkeypatch.setattr(report, "inception_weights", lambda: asked.append(True))
+    digits = load_dataset("digits")
+    report.prepare(digits)
+    assert asked == []
+    report.prepare(replace(digits, name="cifar10"))
+    assert asked == [True]

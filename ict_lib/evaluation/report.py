@@ -8,6 +8,7 @@ from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits_features import digits_features
 from ict_lib.evaluation.exact import frechet_distance, sliced_wasserstein
 from ict_lib.evaluation.fidelity import fidelity
+from ict_lib.evaluation.inception_weights import inception_weights
 from ict_lib.sampling import sample
 
 QUICK = 2048  # images of a quick evaluation at most
@@ -57,6 +58,21 @@ def quick(model: ConsistencyModel, data: Dataset, sigma_max: float, seed: int) -
     chosen = mixed[:QUICK] if len(data) > QUICK else torch.arange(len(data))
     images = draw(model, data, len(chosen), (sigma_max,), seed)
     return {"frechet_pixels_1_step": frechet_distance(images, data.batch(chosen))}
+
+
+def prepare(data: Dataset) -> None:
+    """Make sure, before hours of training, that :func:`measure` will have the network that it needs.
+
+    Source: own.
+
+    Args:
+        data: what will be trained on.
+
+    Raises:
+        RuntimeError: if Inception's weights are needed, missing and cannot be downloaded; says what to put where.
+    """
+    if data.name != "digits":
+        inception_weights()
 
 
 def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
