@@ -43,8 +43,8 @@ def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int
         sliders=[_noise_slider(sigmas)],
         panels=panels,
         readouts=[Readout("root-mean-square gap between denoiser and end point", gap, "{:.3f}")],
-        caption="Slide from right to left. The noisy images change all the way and the denoiser sharpens late, "
-        "but the end points do not move: one evaluation of f at any noise level gives the image.",
+        caption="Slide from right to left. The noisy images (each level rescaled) show a digit only below σ of about 1, and "
+        "the denoiser sharpens late. The end points do not move, by definition: f at any level gives them.",
     )
 
 
@@ -158,7 +158,7 @@ def teacher_explorer(theta: float = 1.0, xi: float = 0.0) -> Explorer:
                 ],
                 title="What the student is told to be",
                 x_label="the student's parameter θ",
-                y_label="loss (largest = 1)",
+                y_label="weighted loss (largest = 1)",
             ),
             Panel(
                 [
@@ -179,7 +179,8 @@ def teacher_explorer(theta: float = 1.0, xi: float = 0.0) -> Explorer:
             Readout("limit of the first as N grows", limit, "{:.2f}"),
         ],
         caption="Raise N. With a teacher that lags (θ⁻ below 1) the minimum of the loss leaves the data point and "
-        "settles on the teacher, and the gradient grows without bound; with θ⁻ = 1 it stays what the data say.",
+        "settles on the teacher, and the gradient grows without bound. The left plot freezes the teacher: with "
+        "θ⁻ = θ it moves along after each step, so that what counts is the gradient on the right, which still points to ξ.",
     )
 
 
@@ -213,7 +214,8 @@ def learning_explorer(steps: list[int], images: list[Tensor], distances: list[fl
                 y_scale="log",
             ),
         ],
-        caption="Step through the training: blobs first, then strokes, then digits that keep their place.",
+        caption="Step through the training: grey first, then strokes. Each sample keeps its place from step to step, "
+        "because it starts from the same noise.",
     )
 
 

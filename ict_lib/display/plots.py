@@ -72,7 +72,8 @@ def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
         sheet: from :func:`grid`, or read from a run's ``samples.png``.
         title: above it.
     """
-    ax.imshow(sheet, cmap="gray", interpolation="nearest")
+    top = 255 if sheet.dtype == np.uint8 else 1.0
+    ax.imshow(sheet, cmap="gray", interpolation="nearest", vmin=0, vmax=top)
     ax.set_axis_off()
     ax.set_title(title)
 
