@@ -79,8 +79,9 @@ def execute(parameters: dict[str, Any], run: Run, root: Path) -> Path:
     folder = root / "runs" / run.name
     folder.mkdir(parents=True, exist_ok=True)
     running, source = folder / "running.ipynb", str(root / run.notebook)
+    shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     try:
-        papermill.execute_notebook(source, str(running), parameters, cwd=str(root), kernel_name="python3")
+        papermill.execute_notebook(source, str(running), parameters, cwd=str(root), kernel_name="python3", **shown)
     except papermill.PapermillExecutionError:
         running.replace(folder / "failed.ipynb")
         raise
@@ -100,6 +101,9 @@ def main(words: list[str]) -> int:
         return 2
     from papermill import PapermillExecutionError
 
+    print(
+        f"run {run.name}: {len(run.seeds)} training(s) of {run.config.steps:,} steps in {run.notebook}", file=sys.stderr
+    )
     try:
         notebook = execute(parameters, run, root)
     except PapermillExecutionError as error:

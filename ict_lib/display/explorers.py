@@ -43,8 +43,8 @@ def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int
         sliders=[_noise_slider(sigmas)],
         panels=panels,
         readouts=[Readout("root-mean-square gap between denoiser and end point", gap, "{:.3f}")],
-        caption="Slide from right to left. The noisy images (each level rescaled) show a digit only below σ of about 1, and "
-        "the denoiser sharpens late. The end points do not move, by definition: f at any level gives them.",
+        caption="Slide from right to left. The noisy images (each level rescaled) show a digit only below σ ≈ 1, "
+        "and the denoiser sharpens late. The end points do not move, by definition: f at any level gives them.",
     )
 
 
@@ -180,7 +180,7 @@ def teacher_explorer(theta: float = 1.0, xi: float = 0.0) -> Explorer:
         ],
         caption="Raise N. With a teacher that lags (θ⁻ below 1) the minimum of the loss leaves the data point and "
         "settles on the teacher, and the gradient grows without bound. The left plot freezes the teacher: with "
-        "θ⁻ = θ it moves along after each step, so that what counts is the gradient on the right, which still points to ξ.",
+        "θ⁻ = θ it moves along after each step, and what counts is the gradient on the right, which still points to ξ.",
     )
 
 
