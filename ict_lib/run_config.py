@@ -91,9 +91,9 @@ class Run:
     notebook: str = "book/reproduce.ipynb"
     preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"
     seeds: list = field(default_factory=lambda: [0])
-    num_samples: int = 5000
+    num_samples: int = 2000
     sigma_mid: float = 0.821
-    evaluate_every: int = 500
+    evaluate_every: int = 300
     config: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self):
