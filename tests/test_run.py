@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 import yaml
 
+from ict_lib.network_options import NETWORK_OPTIONS
 from ict_lib.run import check, main, parameters_of
-from ict_lib.run_config import NETWORK_OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_FILES = sorted((ROOT / "runs").rglob("*.yaml"))

@@ -12,8 +12,9 @@ from statistics import median
 import pytest
 import yaml
 
+from ict_lib.network_options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
-from ict_lib.run_config import NETWORK_OPTIONS, PARAMETERS, Run, RunConfig, find_run, notebook_parameters, run_from
+from ict_lib.run_config import PARAMETERS, Run, RunConfig, find_run, notebook_parameters, run_from
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 ALL = {
@@ -30,7 +31,9 @@ ALL = {
     "network_options": {"channels": 16},
     "conditional": True,
     "steps": 12,
-    "batch_size": 3,
+    "batch_size": 6,
+    "micro_batch": 3,
+    "processes": 2,
     "learning_rate": 1,
     "ema_decay": 0.5,
     "device": "cuda:1",
