@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,11 +16,12 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.records import MetricsLog
 from ict_lib.training import checkpoint, lock
+from ict_lib.training.follower import Follower
 from ict_lib.training.loop import Metrics
 from ict_lib.training.model import build_model, pick_device
 from ict_lib.training.worker import FAILURE, METRICS, Job
 
-LOG = "workers.log"
+SEEN = "seen"
 
 
 class WorkerError(RuntimeError):
@@ -55,11 +55,12 @@ class Launched(Iterator[Metrics]):
     """
 
     def __init__(self, job: Job, resume: bool = True):
-        self._agent, self._closed, self._waiting = None, False, deque()
+        self._agent, self._closed, self._waiting, self._models = None, False, deque(), {}
         self._job, self._resume, self._folder = job, resume, Path(job.config.folder)
+        self._log = self._folder / f"node-{job.node_rank}.log"
         self.config, self.device = job.config, pick_device(job.config.device)
-        state = checkpoint.of_run(self.config) if resume else None
-        self.step, self.seconds = (state["step"], state["seconds"]) if state else (0, 0.0)
+        state = (checkpoint.of_run(self.config) if resume else None) or {"step": 0, "seconds": 0.0}
+        self.step, self.seconds = min(state["step"], self._seen()), state["seconds"]
 
     def __len__(self) -> int:
         """Return how many records are still to come."""
@@ -79,6 +80,7 @@ class Launched(Iterator[Metrics]):
             raise
         metrics = self._waiting.popleft()
         self.step, self.seconds = metrics.step, metrics.seconds
+        (self._folder / SEEN).write_text(str(self.step))
         return metrics
 
     @property
@@ -111,20 +113,27 @@ class Launched(Iterator[Metrics]):
         lines = self._lines.new()
         self._waiting.extend(Metrics(**line) for line in lines if line["step"] > self.step)
         if ended and not self._waiting:
-            raise self._failure()
-        if not self._waiting:
+            if self._agent.returncode != 0:
+                raise self._failure()
+            self.step = self.config.steps  # somebody else had finished it
+        elif not self._waiting:
             time.sleep(0.05)
 
     def _start(self) -> None:
         """Clear what earlier trainings left, and start the agent that starts the workers."""
-        lock.make_free(self._folder)
-        self._lines = Follower(MetricsLog(self._folder, self.step, METRICS).path)
+        if self._job.node_rank == 0:
+            lock.make_free(self._folder)
+            if not self._resume:
+                checkpoint.delete_all(self._folder)
+            state = checkpoint.of_run(self.config)
+            MetricsLog(self._folder, state["step"] if state else 0, METRICS)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / METRICS).touch()
         (self._folder / FAILURE).unlink(missing_ok=True)
-        if not self._resume:
-            checkpoint.delete_all(self._folder)
+        self._lines = Follower(self._folder / METRICS)
         threads = max(1, torch.get_num_threads() // self._job.processes)
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        with (self._folder / LOG).open("wb") as log:
+        with self._log.open("wb") as log:
             self._agent = subprocess.Popen(
                 [sys.executable, "-m", "ict_lib.training.agent"],
                 stdin=subprocess.PIPE,
@@ -135,6 +144,13 @@ class Launched(Iterator[Metrics]):
             )
         with self._agent.stdin as pipe:
             pickle.dump(self._job, pipe)
+
+    def _seen(self) -> int:
+        """Read up to where a caller had the records: those that the processes had run ahead come once more."""
+        path = self._folder / SEEN
+        if path.exists():
+            return int(path.read_text() or 0)
+        return 0 if (self._folder / METRICS).exists() else self.config.steps
 
     def _wait(self) -> None:
         """Wait until the agent has ended all others and itself; workers end by themselves when it has gone."""
@@ -150,39 +166,18 @@ class Launched(Iterator[Metrics]):
         path = self._folder / FAILURE
         if path.exists():
             return WorkerError(**json.loads(path.read_text()))
-        text = (self._folder / LOG).read_text(errors="replace")
+        text = self._log.read_text(errors="replace")
         return WorkerError(None, f"exit code {self._agent.returncode}", text[-4000:])
 
     def _model(self, name: str) -> ConsistencyModel | None:
-        """Load one of the models of a checkpoint."""
+        """Load one of the models of a checkpoint; the newest stays when its file has gone."""
+        if self._models.get(name, (None,))[0] == self.step:
+            return self._models[name][1]
         state = checkpoint.load_step(self._folder, self.step)
         if state is None:
             return None
         data = load_dataset(self.config.data)
         model = build_model(self.config, tuple(data.images.shape[1:]), data.num_classes)
         model.load_state_dict(state[name])
-        return model.to(self.device).requires_grad_(False)
-
-
-class Follower:
-    """Reads the lines of a :class:`MetricsLog` that another process writes, as they come.
-
-    Source: own.
-
-    Args:
-        path: of the file; it may be replaced by another of that name, which is then read from its start.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self._file, self._rest = path, path.open("rb"), b""
-
-    def new(self) -> list[dict[str, Any]]:
-        """Return the lines that were completed since the last call."""
-        if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
-            self._file.close()
-            self._file, self._rest = self.path.open("rb"), b""
-        *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
-        return [json.loads(line) for line in whole]
-
-    def __del__(self):
-        self._file.close()
+        self._models[name] = (self.step, model.to(self.device).requires_grad_(False))
+        return model
