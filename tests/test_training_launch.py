@@ -175,6 +175,7 @@ def test_a_killed_worker_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_pa
             killed = workers()[-1:]
             os.kill(killed[0], signal.SIGKILL)
     assert killed
+    assert "SIGKILL" in (tmp_path / "node-0.log").read_text()  # it was at work, and was started once more
     assert steps == list(range(1, 401))
     lines = MetricsLog(tmp_path, 400, "workers.jsonl").lines()
     assert [line["loss"] for line in lines] == by_two[0]["long"]["loss"]
@@ -303,6 +304,20 @@ def test_a_run_shares_its_batch_out():
     assert (alone.micro_batch, alone.checkpoint_every) == (None, 900)
     with pytest.raises(ValueError, match="processes"):
         Run(processes=3, config=RunConfig(batch_size=256))
+
+
+def test_one_process_needs_nothing_of_many():
+    script = """
+import sys
+from ict_lib.run_config import RunConfig
+from ict_lib.training import train
+next(train(RunConfig(network_options={"width": 16}, batch_size=8, device="cpu", log_every=1)))
+print([name for name in sys.modules if name.startswith(("torch.distributed.elastic", "ict_lib.training."))])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ict_lib.training.loop" in done.stdout
+    for many in ("torch.distributed.elastic", "training.group", "training.worker", "training.launched"):
+        assert many not in done.stdout
 
 
 # Following a file

@@ -125,6 +125,7 @@ class Launched(Iterator[Metrics]):
             lock.make_free(self._folder)
             if not self._resume:
                 checkpoint.delete_all(self._folder)
+                (self._folder / SEEN).unlink(missing_ok=True)
             state = checkpoint.of_run(self.config)
             MetricsLog(self._folder, state["step"] if state else 0, METRICS)
         self._folder.mkdir(parents=True, exist_ok=True)

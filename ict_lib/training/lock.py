@@ -47,16 +47,16 @@ def make_free(folder: Path, patience: float = 20) -> None:
     told, deadline = False, time.monotonic() + patience
     while (holder := _holder(folder)) is not None:
         agent, caller = holder
-        if caller != os.getpid() or time.monotonic() > deadline:
+        if caller not in (0, os.getpid()) or time.monotonic() > deadline:
             raise RuntimeError(f"process {agent} trains in {folder} already: end it, or choose another name")
-        if not told:
+        if agent and not told:
             os.kill(agent, signal.SIGTERM)
-        told = True
+            told = True
         time.sleep(0.1)
 
 
 def _holder(folder: Path) -> tuple[int, int] | None:
-    """Read which agent holds the lock, and for whom; None if it is free."""
+    """Read which agent holds the lock, and for whom; zeros if it has not said yet; None if the lock is free."""
     if not (folder / NAME).exists():
         return None
     with (folder / NAME).open() as file:
