@@ -175,10 +175,11 @@ class MetricsLog:
     Args:
         folder: of the checkpoints; made if it is missing.
         step: that the training goes on from; later lines, which it will write again, are dropped.
+        name: of the file.
     """
 
-    def __init__(self, folder: str | Path, step: int = 0):
-        self.path = Path(folder) / "metrics.jsonl"
+    def __init__(self, folder: str | Path, step: int = 0, name: str = "metrics.jsonl"):
+        self.path = Path(folder) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.lines() if line["step"] <= step]
         write_atomically(self.path, _json_lines(kept))

@@ -24,6 +24,8 @@ class RunConfig:
         conditional: give the network the labels.
         steps: training steps, K.
         batch_size: samples a step.
+        micro_batch: samples of a shard, the piece of a batch with randomness of its own that one process works on at a
+            time; None takes the whole batch. It decides the random numbers; the number of processes does not.
         learning_rate: of RAdam, constant.
         ema_decay: of the averaged weights that are sampled, a step.
         seed: of everything random in the run.
@@ -43,6 +45,7 @@ class RunConfig:
     conditional: bool = False
     steps: int = 6000
     batch_size: int = 256
+    micro_batch: int | None = None
     learning_rate: float = 6e-4
     ema_decay: float = 0.998
     seed: int = 0
@@ -55,6 +58,9 @@ class RunConfig:
         check_types(self)
         for name in ("steps", "batch_size", "learning_rate", "log_every", "checkpoint_every"):
             require(getattr(self, name) > 0, name, getattr(self, name), f"{name} > 0")
+        part, whole = self.micro_batch, self.batch_size
+        rule = f"a positive divisor of batch_size = {whole}"
+        require(part is None or (part > 0 and whole % part == 0), "micro_batch", part, rule)
         check_network_options(self.network, self.network_options)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
         require(self.seed >= 0, "seed", self.seed, "seed >= 0")
@@ -65,6 +71,11 @@ class RunConfig:
             self.device,
             "auto, cpu, cuda, cuda:0, mps or xpu",
         )
+
+    @property
+    def num_shards(self) -> int:
+        """Shards a batch."""
+        return self.batch_size // (self.micro_batch or self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Run:
         num_samples: images drawn for each evaluation.
         sigma_mid: noise level of the second step; 0.821 is the paper's on CIFAR-10.
         evaluate_every: steps between two quick evaluations (Frechet distance on pixels, one step).
+        processes: that train together on this machine.
         config: of each training, but for its seed.
 
     Raises:
@@ -94,6 +106,7 @@ class Run:
     num_samples: int = 2000
     sigma_mid: float = 0.821
     evaluate_every: int = 300
+    processes: int = 1
     config: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self):
@@ -111,14 +124,28 @@ class Run:
         low, high = self.config.recipe.sigma_min, self.config.recipe.sigma_max
         require(low <= self.sigma_mid < high, "sigma_mid", self.sigma_mid, f"{low} <= sigma_mid < {high}")
         require(self.evaluate_every > 0, "evaluate_every", self.evaluate_every, "evaluate_every > 0")
+        require(self.processes > 0, "processes", self.processes, "processes > 0")
+        shards = self.config.num_shards if self.config.micro_batch else self.config.batch_size
+        rule = f"a divisor of the {shards} shards or samples of a batch"
+        require(shards % self.processes == 0, "processes", self.processes, rule)
 
     def configs(self, results: Path | None = None) -> list[RunConfig]:
-        """Return one training's configuration a seed; checkpoints go under ``results``, if it is given."""
+        """Return one training's configuration a seed; checkpoints go under ``results``, if it is given.
+
+        Many processes share the batch out equally where ``micro_batch`` says nothing else, and leave a checkpoint
+        for each quick evaluation.
+        """
+        config = self.config
+        if self.processes > 1:
+            part = config.micro_batch or config.batch_size // self.processes
+            config = replace(
+                config, micro_batch=part, checkpoint_every=min(config.checkpoint_every, self.evaluate_every)
+            )
         folders = {seed: str(results / "checkpoints" / f"seed-{seed}") if results else None for seed in self.seeds}
-        return [replace(self.config, seed=seed, folder=folder) for seed, folder in folders.items()]
+        return [replace(config, seed=seed, folder=folder) for seed, folder in folders.items()]
 
 
-OF_THE_RUN = ("name", "notebook", "preset", "seeds", "num_samples", "sigma_mid", "evaluate_every")
+OF_THE_RUN = ("name", "notebook", "preset", "seeds", "num_samples", "sigma_mid", "evaluate_every", "processes")
 OF_THE_TRAINING = tuple(f.name for f in fields(RunConfig) if f.name not in ("recipe", "seed", "folder"))
 PARAMETERS = (*OF_THE_RUN, "recipe", *OF_THE_TRAINING)
 

@@ -1,7 +1,7 @@
 """The wrong readings of `traps.md`, each as small code of our own, numbered as there.
 
-A test shows twice what a trap is: its check passes for the library and fails for the mutant. Numbers 11 and 17 belong
-to multi-process training.
+A test shows twice what a trap is: its check passes for the library and fails for the mutant. Number 17 belongs to
+multi-process training of the continuous-time objective.
 """
 
 import contextlib
@@ -185,6 +185,22 @@ class DropoutOnTheWayDown(NCSNpp):
         for module in [*self.grow.modules(), *self.up.modules()]:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+
+
+# 11: many processes
+
+
+class CurriculumOfMainProcess(Training):
+    """Trap 11: N(k) is updated on the main process only; the others stay at the N of the beginning."""
+
+    def _backward(self, shard, num_shards):
+        if self.group.rank == 0:
+            return super()._backward(shard, num_shards)
+        step, self.step = self.step, 0
+        try:
+            return super()._backward(shard, num_shards)
+        finally:
+            self.step = step
 
 
 # 13, 14, 15, 16: teacher and training

@@ -176,6 +176,20 @@ def test_a_run_leaves_everything_and_a_failure_leaves_it_alone(project):
 
 
 @pytest.mark.slow
+def test_a_run_with_two_processes_leaves_the_same_files(project):
+    done = run_command("tiny", "processes=2", cwd=project)
+    assert done.returncode == 0, done.stderr
+    folder = project / "runs" / "tiny"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"notebook.ipynb", "manifest.json", "metrics.jsonl", "samples.png", "weights-seed-0.safetensors"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["processes"], manifest["images_seen"]) == (2, 24 * 32)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
+    assert "frechet_pixels_1_step" in lines[-1]
+
+
+@pytest.mark.slow
 def test_plain_papermill_runs_the_same_and_refuses_a_mistyped_parameter(project):
     papermill = [sys.executable, "-m", "papermill", "book/reproduce.ipynb", "out.ipynb", "-k", "python3"]
     bad = [*papermill, "-f", "runs/tiny.yaml", "-p", "stpes", "3"]

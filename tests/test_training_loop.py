@@ -147,7 +147,9 @@ def slow_training(settings, steps):
     for k in range(steps):
         x = built.data.images[torch.randint(1797, (settings.batch_size,), generator=gen)]
         now = teacher if own else student
-        output = consistency_training_loss(student, now, x, settings.recipe, k, settings.steps, gen)
+        shards = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=gen)))
+        own_gen = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=shards)))
+        output = consistency_training_loss(student, now, x, settings.recipe, k, settings.steps, own_gen)
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()

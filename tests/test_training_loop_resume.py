@@ -182,7 +182,7 @@ def test_infinity_stops_it_too(monkeypatch, at):
 
 
 def test_one_poisoned_image_stops_at_the_step_that_first_draws_it():
-    """The draws are replayed: indices, then one number for the objective, step after step."""
+    """The draws are replayed: indices, then one number for all shards, step after step."""
     gen, seen = torch.Generator().manual_seed(0), []
     for _ in range(5):
         chosen = torch.randint(1797, (8,), generator=gen).tolist()

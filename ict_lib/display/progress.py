@@ -15,7 +15,7 @@ def progress(training: Training) -> Iterator[Metrics]:
     Source: own.
 
     Args:
-        training: from :func:`ict_lib.training.train`.
+        training: from :func:`ict_lib.training.train` or :func:`ict_lib.training.launch`.
 
     Yields:
         The training's metrics, unchanged.

@@ -1,5 +1,6 @@
-"""Training: `train` turns a run's configuration into metrics, and a model."""
+"""Training: `train` turns a run's configuration into metrics, and a model; `launch` does so with many processes."""
 
+from ict_lib.training.launch import launch
 from ict_lib.training.loop import Metrics, Training, train
 
-__all__ = ["Metrics", "Training", "train"]
+__all__ = ["Metrics", "Training", "launch", "train"]

@@ -3,12 +3,15 @@
 import hashlib
 import io
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ict_lib.files import write_atomically
+from ict_lib.recipe import difference
+from ict_lib.run_config import RunConfig
 
 KEEP = 3
 
@@ -33,7 +36,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    path = folder / f"step-{step:09d}.ckpt"
+    path = _path(folder, step)
     write_atomically(path, hashlib.sha256(content).digest() + content)
     written = sorted(folder.glob("step-*.ckpt"))
     mine = written.index(path)
@@ -55,8 +58,90 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
         The state, on the CPU, or None where there is no good checkpoint.
     """
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        state = _read(path)
+        if state is not None:
+            return state
         warnings.warn(f"{path} is damaged (its checksum differs): the checkpoint before it is used", stacklevel=2)
     return None
+
+
+def load_step(folder: Path, step: int) -> dict[str, Any] | None:
+    """Read the checkpoint of one step.
+
+    Source: own.
+
+    Args:
+        folder: where :func:`save` wrote, perhaps another process that goes on writing and deleting.
+        step: training steps taken.
+
+    Returns:
+        The state, on the CPU, or None where there is no good checkpoint of that step.
+    """
+    try:
+        return _read(_path(folder, step))
+    except FileNotFoundError:
+        return None
+
+
+def delete_all(folder: Path) -> None:
+    """Delete all checkpoints, so that a training begins anew.
+
+    Source: own.
+
+    Args:
+        folder: where :func:`save` wrote.
+    """
+    for path in folder.glob("step-*.ckpt"):
+        path.unlink()
+
+
+def _path(folder: Path, step: int) -> Path:
+    """Name the file of a step."""
+    return folder / f"step-{step:09d}.ckpt"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a file, unless it is damaged."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        return None
+    return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+
+
+def of_run(config: RunConfig) -> dict[str, Any] | None:
+    """Read the newest good checkpoint of a run.
+
+    Source: own.
+
+    Args:
+        config: of the run; its folder is read.
+
+    Returns:
+        The state, or None where there is none.
+
+    Raises:
+        ValueError: if the checkpoint belongs to another configuration, with the difference.
+    """
+    state = load_latest(Path(config.folder))
+    changed = difference(state["config"], identity(config)) if state else ""
+    if changed:
+        raise ValueError(
+            f"the checkpoint in {config.folder} was made with other settings ({changed}): "
+            "restore them, choose another name, or start anew with resume=False"
+        )
+    return state
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Gather everything that decides the weights: not where they are kept, nor how often they are shown.
+
+    Source: own.
+
+    Args:
+        config: of a run.
+
+    Returns:
+        Plain values.
+    """
+    harmless = ("folder", "checkpoint_every", "log_every", "device")
+    return {name: value for name, value in asdict(config).items() if name not in harmless}

@@ -1,24 +1,24 @@
-"""The training loop: it yields metrics and holds the models; it prints nothing."""
+"""The training loop, of one process or of each of many: it yields metrics and holds the models; it prints nothing."""
 
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
-from ict_lib.networks import build_network
 from ict_lib.objective import LossOutput, consistency_training_loss
-from ict_lib.recipe import difference, num_scales_at
+from ict_lib.recipe import num_scales_at
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.teacher import ema_decay
 from ict_lib.training import checkpoint
 from ict_lib.training.ema import ema_update
+from ict_lib.training.model import build_model, pick_device
+from ict_lib.training.shards import Alone, Shard, check_processes, draw_shards
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Training(Iterator[Metrics]):
     Args:
         config: everything that the training needs.
         resume: go on from a checkpoint.
+        group: of processes that train together, each with a ``Training`` of its own; None trains alone.
 
     Attributes:
         config: as given.
@@ -77,10 +78,14 @@ class Training(Iterator[Metrics]):
         teacher: the student itself, or CT's moving average of it.
         average: the moving average that is sampled.
         data: what it trains on.
+
+    Raises:
+        ValueError: if the processes cannot share the batch equally.
     """
 
-    def __init__(self, config: RunConfig, resume: bool = True):
-        self.config = config
+    def __init__(self, config: RunConfig, resume: bool = True, group: Alone | None = None):
+        self.config, self.group = config, group or Alone()
+        check_processes(config, self.group.processes)
         self.device = pick_device(config.device)
         self.data = load_dataset(config.data).to(self.device)
         self.student = build_model(config, self.data.shape, self.data.num_classes).to(self.device)
@@ -105,7 +110,7 @@ class Training(Iterator[Metrics]):
         started, window = time.perf_counter(), []
         while True:
             output = self._train_step()
-            window.append((output.loss.detach(), output.sigma_lo, output.sigma_hi))
+            window.append((output.loss, output.sigma_lo, output.sigma_hi))
             if self.step % self.config.log_every == 0 or self.step == self.config.steps:
                 break
         loss = self._mean_loss(window)
@@ -117,21 +122,14 @@ class Training(Iterator[Metrics]):
     def _train_step(self) -> LossOutput:
         """Take one step: loss, gradient, RAdam, moving averages."""
         config, recipe = self.config, self.config.recipe
-        chosen = self._choose(self.generator)
-        label = self.data.labels[chosen.to(self.device)] if config.conditional else None
-        output = consistency_training_loss(
-            self.student,
-            self.teacher,
-            self.data.batch(chosen, self.device, self.generator),
-            recipe,
-            self.step,
-            config.steps,
-            self.generator,
-            label,
-        )
-        self.data.prefetch(self._choose(self.generator.clone_state()))  # a copy's draws: the next step's, unchanged
+        mine = self._draw(self.generator)
+        following = [*mine[1:], self._draw(self.generator.clone_state())[0]]  # a copy's draws: the next step's
         self.optimizer.zero_grad()
-        output.loss.backward()
+        parts = (self._backward(shard, after) for shard, after in zip(mine, following, strict=True))
+        loss, each, low, high, scales = zip(*parts, strict=True)
+        output = LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
+        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        self.group.add_up([output.loss, *gradients])
         self.optimizer.step()
         if self.teacher is not self.student:
             start = num_scales_at(recipe, 0, config.steps)
@@ -140,32 +138,46 @@ class Training(Iterator[Metrics]):
         self.step += 1
         return output
 
-    def _choose(self, generator: torch.Generator) -> Tensor:
-        """Draw the indices of a batch."""
-        return torch.randint(len(self.data), (self.config.batch_size,), generator=generator)
+    def _draw(self, generator: torch.Generator) -> list[Shard]:
+        """Draw the batch of a step, in shards, and take those of this process."""
+        return draw_shards(len(self.data), self.config, generator)[self.group.rank :: self.group.processes]
+
+    def _backward(self, shard: Shard, following: Shard) -> LossOutput:
+        """Add one shard's part of the gradient, and return what it contributes to the loss."""
+        config = self.config
+        label = self.data.labels[shard.chosen.to(self.device)] if config.conditional else None
+        x = self.data.batch(shard.chosen, self.device, shard.generator)
+        models, own = (self.student, self.teacher), shard.generator
+        output = consistency_training_loss(*models, x, config.recipe, self.step, config.steps, own, label)
+        self.data.prefetch(following.chosen)  # read from disk while the gradient is computed
+        part = output.loss / config.num_shards
+        part.backward()
+        return output._replace(loss=part.detach())
 
     def _mean_loss(self, window: list[tuple[Tensor, Tensor, Tensor]]) -> float:
         """Average the losses since the last record, and stop if one of them is not a number."""
         losses = torch.stack([loss for loss, _, _ in window])
         bad = (~losses.isfinite()).nonzero()
-        if len(bad):
+        if len(bad):  # in all processes alike, as the losses are sums over all of them
             loss, low, high = window[int(bad[0])]
-            loss, low, high = float(loss), float(low.min()), float(high.max())
+            low, high = self.group.extremes(float(low.min()), float(high.max()))
             step = self.step - len(window) + int(bad[0]) + 1
-            raise FloatingPointError(f"the loss is {loss} at step {step}, sigma from {low:.4g} to {high:.4g}: stopped")
+            raise FloatingPointError(
+                f"the loss is {float(loss)} at step {step}, sigma from {low:.4g} to {high:.4g}: stopped"
+            )
         return float(losses.mean())
 
     def _save_if_due(self, steps_taken: int) -> None:
         """Write a checkpoint when ``checkpoint_every`` was passed, and at the end."""
         every = self.config.checkpoint_every
         passed = self.step // every > (self.step - steps_taken) // every
-        if self.config.folder and (passed or self.step == self.config.steps):
+        if self.group.rank == 0 and self.config.folder and (passed or self.step == self.config.steps):
             checkpoint.save(Path(self.config.folder), self.step, self._state())
 
     def _state(self) -> dict[str, Any]:
         """Gather everything that the rest of the training depends on."""
         return {
-            "config": _identity(self.config),
+            "config": checkpoint.identity(self.config),
             "step": self.step,
             "seconds": self.seconds,
             "student": self.student.state_dict(),
@@ -176,63 +188,16 @@ class Training(Iterator[Metrics]):
         }
 
     def _resume(self) -> None:
-        """Take over the newest good checkpoint."""
-        state = checkpoint.load_latest(Path(self.config.folder))
-        if state is None:
-            return
-        changed = difference(state["config"], _identity(self.config))
-        if changed:
+        """Take over the newest good checkpoint; all processes the same one."""
+        state = checkpoint.of_run(self.config)
+        if state is not None:
+            for name in ("student", "teacher", "average", "optimizer"):
+                getattr(self, name).load_state_dict(state[name])
+            self.generator.set_state(state["generator"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        low, high = self.group.extremes(self.step, self.step)
+        if low != high:
             raise ValueError(
-                f"the checkpoint in {self.config.folder} was made with other settings ({changed}): "
-                "restore them, choose another name, or start anew with resume=False"
+                f"the processes go on from steps {low:.0f} to {high:.0f}: "
+                f"{self.config.folder} must be the same folder for all"
             )
-        for name in ("student", "teacher", "average", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
-def build_model(config: RunConfig, shape: tuple[int, ...], num_classes: int) -> ConsistencyModel:
-    """Build the model that a run's configuration names, with weights that its seed decides.
-
-    Source: own.
-
-    Args:
-        config: of the run.
-        shape: of one sample.
-        num_classes: of the data; used if the run is conditional.
-
-    Returns:
-        The model, on the CPU.
-
-    Raises:
-        ValueError: if the network refuses an option.
-    """
-    recipe = config.recipe
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        classes = num_classes if config.conditional else 0
-        network = build_network(config.network, shape, recipe, classes, config.network_options)
-    return ConsistencyModel(network, recipe.sigma_data, recipe.sigma_min)
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn ``auto`` into the accelerator of this machine, or the CPU.
-
-    Source: own.
-
-    Args:
-        name: ``auto`` or torch's name of a device.
-
-    Returns:
-        The device.
-    """
-    if name != "auto":
-        return torch.device(name)
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """Everything that decides the weights: not where they are kept, nor how often they are shown."""
-    harmless = ("folder", "checkpoint_every", "log_every", "device")
-    return {name: value for name, value in asdict(config).items() if name not in harmless}
