@@ -150,6 +150,12 @@ def run_builder(pages: list[str]) -> int:
     return builder.returncode
 
 
+def give_index_an_icon() -> None:
+    """Jupyter Book's first page only leads to the next; without an icon of its own a browser asks for a missing one."""
+    index = HTML / "index.html"
+    index.write_text('<link rel="icon" href="data:,">\n' + index.read_text("utf8"), "utf8")
+
+
 def show_failure() -> None:
     """Say where the reports of failed cells lie."""
     reports = sorted((HTML / "reports").rglob("*.log"))
@@ -177,6 +183,7 @@ def main() -> int:
         if run_builder(chapters()):
             show_failure()
             return 1
+        give_index_an_icon()
         STATE.write_text(json.dumps(state), "utf8")
     print(f"The book is ready after {time.monotonic() - began:.0f} s: {HTML / 'index.html'}")
     print("Next: `make serve` shows it in a browser, `make lab` opens the chapters to change them.")

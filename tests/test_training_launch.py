@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ import torch
 from ict_lib.objective import LossOutput
 from ict_lib.records import MetricsLog
 from ict_lib.run_config import Run, RunConfig
-from ict_lib.training import Training, launch, lock, train
+from ict_lib.training import Training, launch, launched, lock, train
 from ict_lib.training.follower import Follower
 from ict_lib.training.launched import WorkerError
 from ict_lib.training.shards import Alone, draw_shards
@@ -204,16 +204,31 @@ def test_an_interruption_leaves_no_process_and_the_same_command_goes_on(tmp_path
     while again.step < 250:
         next(again)
     second = descendants(os.getpid()) - before
-    assert len(second) >= 3
-    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(again)
+    again.close()
     assert wait_until_gone(second)
     assert next(again, None) is None
     alone = train(settings)  # another number of processes goes on, and ends alike
     assert alone.step >= 240
     list(alone)
     torch.testing.assert_close(weights(alone), by_two[0]["long"]["weights"], rtol=1e-3, atol=1e-5)
+
+
+def test_an_interruption_while_waiting_for_a_record_leaves_no_process(tmp_path, monkeypatch):
+    """Control-C in the very moment in which the caller sleeps because the processes have not written yet."""
+    before = descendants(os.getpid())
+    seen = set()
+
+    def interrupt(_):
+        seen.update(descendants(os.getpid()) - before)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(launched, "time", SimpleNamespace(sleep=interrupt))
+    training = launch(long_config(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        next(training)
+    assert seen
+    assert wait_until_gone(seen)
+    assert next(training, None) is None
 
 
 @pytest.mark.slow
