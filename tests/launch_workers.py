@@ -15,8 +15,8 @@ from tests import mutants
 class NanOnRankOne(Training):
     """One shard of step 7 becomes NaN, on one process only."""
 
-    def _backward(self, shard, num_shards):
-        output = super()._backward(shard, num_shards)
+    def _backward(self, shard, following):
+        output = super()._backward(shard, following)
         return output._replace(loss=output.loss * math.nan) if (self.group.rank, self.step) == (1, 6) else output
 
 
