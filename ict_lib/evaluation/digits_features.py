@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import tempfile
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from ict_lib.data import digits
 from ict_lib.data.cache import cache_folder
 from ict_lib.evaluation import digits_classifier
 from ict_lib.evaluation.digits_classifier import DigitsClassifier, TrainedClassifier, one_thread
+from ict_lib.files import write_atomically
 
 
 def digits_features(images: Tensor, cache_dir: str | os.PathLike[str] | None = None) -> Tensor:
@@ -105,15 +105,8 @@ def _read(path: Path) -> TrainedClassifier | None:
 
 
 def _write(path: Path, trained: TrainedClassifier) -> None:
-    """Write under another name and rename: a reader sees the whole file or none."""
+    """Keep the classifier: a reader sees the whole file or none."""
     weights = trained.network.state_dict()
     notes = {"sha256": _weights_hash(weights), "accuracy": repr(trained.accuracy)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save(weights, metadata=notes))
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write_atomically(path, save(weights, metadata=notes))
