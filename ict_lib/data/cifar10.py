@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ict_lib.data.cache import data_folder
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.fetch import download, require_file
+from ict_lib.data.fetch import download, fetch_command, require_file
 from ict_lib.data.plain_pickle import read_plain_pickle
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -85,14 +85,7 @@ def fetch(folder: Path, show: bool = False) -> None:
 
 def main(arguments: list[str]) -> None:
     """Fetch the data into a folder, and check them."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        raise SystemExit("usage: python -m ict_lib.data.cifar10 [FOLDER]")
-    folder = data_folder(*arguments)
-    try:
-        fetch(folder, show=True)
-        print(f"{len(load(folder)):,} images in {folder / SUBFOLDER}. To use them: export ICT_DATA={folder}")
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    fetch_command("cifar10", SUBFOLDER, fetch, load, arguments)
 
 
 if __name__ == "__main__":

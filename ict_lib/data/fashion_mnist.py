@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ict_lib.data.cache import data_folder
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.fetch import download
+from ict_lib.data.fetch import download, fetch_command
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 SUBFOLDER = Path("FashionMNIST") / "raw"  # torchvision's
@@ -106,14 +106,7 @@ def _idx(path: Path, content: bytes) -> np.ndarray:
 
 def main(arguments: list[str]) -> None:
     """Fetch the data into a folder, and check them."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        raise SystemExit("usage: python -m ict_lib.data.fashion_mnist [FOLDER]")
-    folder = data_folder(*arguments)
-    try:
-        fetch(folder, show=True)
-        print(f"{len(load(folder)):,} images in {folder / SUBFOLDER}. To use them: export ICT_DATA={folder}")
-    except (OSError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    fetch_command("fashion_mnist", SUBFOLDER, fetch, load, arguments)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 import hashlib
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from ict_lib.data.cache import data_folder
+from ict_lib.data.dataset import Dataset
 
 
 def require_file(path: Path, md5: str, command: str) -> None:
@@ -67,3 +70,34 @@ def download(url: str, path: Path, md5: str) -> Iterator[tuple[int, int]]:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def fetch_command(
+    name: str,
+    subfolder: str,
+    fetch: Callable[[Path, bool], None],
+    load: Callable[[Path], Dataset],
+    arguments: list[str],
+) -> None:
+    """Run the command ``python -m ict_lib.data.<name> [FOLDER]``: fetch a data set into a folder, and check it.
+
+    Source: own.
+
+    Args:
+        name: of the data set.
+        subfolder: of the folder, where its files go.
+        fetch: downloads into the folder; its second argument asks for a progress bar.
+        load: reads and checks what lies there.
+        arguments: of the command line; at most the folder.
+
+    Raises:
+        SystemExit: with what is wrong.
+    """
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        raise SystemExit(f"usage: python -m ict_lib.data.{name} [FOLDER]")
+    folder = data_folder(*arguments)
+    try:
+        fetch(folder, True)
+        print(f"{len(load(folder)):,} images in {folder / subfolder}. To use them: export ICT_DATA={folder}")
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
