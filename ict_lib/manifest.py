@@ -12,7 +12,7 @@ import torch
 
 from ict_lib.networks import unused_fields
 from ict_lib.records import project_root
-from ict_lib.run_config import Run
+from ict_lib.run_file import FROM_THE_RUN, Run
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")
 
@@ -32,9 +32,9 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -
     """
     asked = asdict(run)
     training = asked.pop("config")
-    recipe = training.pop("recipe")
-    for place in ("seed", "folder"):
-        training.pop(place)
+    recipe = training["recipe"]
+    for name in FROM_THE_RUN:
+        training.pop(name)
     return {
         **asked,
         "recipe": recipe,

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 import yaml
 
-from ict_lib.run_config import PARAMETERS, Run, RunConfig, run_from
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import PARAMETERS, Run, run_from
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())

@@ -13,7 +13,7 @@ import torch
 from ict_lib import manifest, records
 from ict_lib.recipe import CT
 from ict_lib.records import MetricsLog, exists, project_root, read, results_folder, spread, table, write
-from ict_lib.run_config import run_from
+from ict_lib.run_file import run_from
 
 RESULTS = [
     {"seed": 0, "seconds": 1.5, "images_seen": 100, "frechet": 3.0},

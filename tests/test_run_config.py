@@ -14,7 +14,8 @@ import yaml
 
 from ict_lib.network_options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
-from ict_lib.run_config import PARAMETERS, Run, RunConfig, find_run, notebook_parameters, run_from
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import PARAMETERS, Run, find_run, notebook_parameters, run_from
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 ALL = {
@@ -25,6 +26,10 @@ ALL = {
     "num_samples": 10,
     "sigma_mid": 0.5,
     "evaluate_every": 7,
+    "measure_every": 6,
+    "nodes": 1,
+    "rendezvous": "head:29500",
+    "tensorboard": True,
     "recipe": {"dropout": 0.1, "s1": 20},
     "data": "digits",
     "network": "small_unet",
@@ -36,9 +41,12 @@ ALL = {
     "processes": 2,
     "learning_rate": 1,
     "ema_decay": 0.5,
+    "precision": "bf16",
+    "compile": True,
     "device": "cuda:1",
     "log_every": 2,
     "checkpoint_every": 5,
+    "milestone_every": 4,
 }
 
 
@@ -247,5 +255,5 @@ def test_an_unknown_run_is_refused_with_the_nearest_name(tmp_path):
         find_run("../pyproject", tmp_path)
 
 
-def test_every_field_of_a_training_can_be_set_but_its_own_seed_and_folder():
-    assert {f.name for f in fields(RunConfig)} - set(PARAMETERS) == {"seed", "folder"}
+def test_every_field_of_a_training_can_be_set_but_what_the_run_decides():
+    assert {f.name for f in fields(RunConfig)} - set(PARAMETERS) == {"seed", "measuring", "folder"}

@@ -11,7 +11,8 @@ from ict_lib.evaluation.report import draw, measure, quick
 from ict_lib.files import write_atomically
 from ict_lib.manifest import commit, device_name, manifest_of, peak_memory
 from ict_lib.recipe import CT
-from ict_lib.run_config import Run, RunConfig
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import Run
 from ict_lib.training.bench import overhead
 from ict_lib.training.loop import build_model
 from ict_lib.training.weights import load_weights, save_weights

@@ -14,7 +14,8 @@ import torch
 
 from ict_lib.objective import LossOutput
 from ict_lib.records import MetricsLog
-from ict_lib.run_config import Run, RunConfig
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import Run
 from ict_lib.training import Training, launch, launched, lock, train
 from ict_lib.training.follower import Follower
 from ict_lib.training.launched import WorkerError

@@ -133,7 +133,7 @@ def of_run(config: RunConfig) -> dict[str, Any] | None:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Gather everything that decides the weights: not where they are kept, nor how often they are shown.
+    """Gather everything that decides the weights: not where they are kept, nor how often they are shown or measured.
 
     Source: own.
 
@@ -143,5 +143,5 @@ def identity(config: RunConfig) -> dict[str, Any]:
     Returns:
         Plain values.
     """
-    harmless = ("folder", "checkpoint_every", "log_every", "device")
+    harmless = ("folder", "checkpoint_every", "milestone_every", "log_every", "measuring", "compile", "device")
     return {name: value for name, value in asdict(config).items() if name not in harmless}
