@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     """Replace a file by new content, or leave it as it was.
 
     Source: own.
 
     Args:
         path: the file.
-        content: what it shall hold.
+        parts: what it shall hold, one after another.
 
     Raises:
         OSError: if the content could not be written; the file is then as before.
@@ -19,7 +19,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

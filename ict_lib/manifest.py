@@ -1,15 +1,14 @@
 """The manifest of a run: all that somebody needs to repeat it, and what came out."""
 
 import platform
-import resource
 import subprocess
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from ict_lib.data.dataset import Dataset
 from ict_lib.networks import unused_fields
 from ict_lib.records import project_root
 from ict_lib.run_file import FROM_THE_RUN, Run
@@ -17,15 +16,16 @@ from ict_lib.run_file import FROM_THE_RUN, Run
 PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")
 
 
-def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
+def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device, data: Dataset) -> dict[str, Any]:
     """Gather what somebody needs to repeat a run, and what came out of it.
 
     Source: own.
 
     Args:
         run: what was asked for.
-        results: for each seed: ``seed``, ``seconds``, ``images_seen`` and what was measured.
+        results: for each seed: ``seed``, ``seconds``, ``images_seen``, ``peak_memory_bytes`` and what was measured.
         device: that was used.
+        data: that was trained on.
 
     Returns:
         Plain values, ready for JSON.
@@ -40,6 +40,7 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -
         "recipe": recipe,
         "recipe_unused": unused_fields(run.config.network),
         "training": training,
+        "data_checksum": data.checksum(),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
@@ -48,7 +49,7 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device) -
         "commit": commit(),
         "seconds": sum(result["seconds"] for result in results),
         "images_seen": sum(result["images_seen"] for result in results),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
         "results": results,
     }
 
@@ -68,17 +69,6 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type
-
-
-def peak_memory() -> int:
-    """Return the most memory that this process has held, in bytes: of the CUDA device if one was used, else of the CPU.
-
-    Source: own.
-    """
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def commit() -> str:

@@ -9,12 +9,13 @@ import torch
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.report import draw, measure, quick
 from ict_lib.files import write_atomically
-from ict_lib.manifest import commit, device_name, manifest_of, peak_memory
+from ict_lib.manifest import commit, device_name, manifest_of
 from ict_lib.recipe import CT
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import Run
 from ict_lib.training.bench import overhead
 from ict_lib.training.loop import build_model
+from ict_lib.training.memory import peak_memory
 from ict_lib.training.weights import load_weights, save_weights
 
 SMALL = RunConfig(network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8)
@@ -40,15 +41,17 @@ def test_weights_come_back_bit_for_bit(tmp_path):
 
 def test_the_manifest_holds_what_a_repetition_needs():
     run = Run(name="a/b", preset="CT", seeds=[3, 4], config=replace(SMALL, recipe=CT))
-    results = [{"seed": s, "seconds": 2.5, "images_seen": 32} for s in run.seeds]
-    made = manifest_of(run, results, torch.device("cpu"))
+    results = [{"seed": s, "seconds": 2.5, "images_seen": 32, "peak_memory_bytes": s} for s in run.seeds]
+    data = load_dataset("digits")
+    made = manifest_of(run, results, torch.device("cpu"), data)
     assert made["recipe"] == asdict(CT)
     assert made["seeds"] == [3, 4]
     assert made["seconds"] == 5.0
     assert made["images_seen"] == 64
     assert made["training"]["network_options"] == {"width": 16, "blocks": 1}
     assert {"python", "torch"} <= set(made["versions"])
-    assert made["peak_memory_bytes"] > 1e7
+    assert made["peak_memory_bytes"] == 4
+    assert made["data_checksum"] == data.checksum()
     assert "folder" not in made["training"]
 
 

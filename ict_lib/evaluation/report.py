@@ -9,13 +9,25 @@ from ict_lib.evaluation.digits_features import digits_features
 from ict_lib.evaluation.exact import frechet_distance, sliced_wasserstein
 from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.inception_weights import inception_weights
+from ict_lib.processes import Alone
 from ict_lib.sampling import sample
 
 QUICK = 2048  # images of a quick evaluation at most
+BLOCK = 2500  # images that are drawn from one random stream
 
 
-def draw(model: ConsistencyModel, data: Dataset, num: int, sigmas: tuple[float, ...], seed: int) -> Tensor:
+def draw(
+    model: ConsistencyModel,
+    data: Dataset,
+    num: int,
+    sigmas: tuple[float, ...],
+    seed: int,
+    group: Alone | None = None,
+) -> Tensor:
     """Draw images from a model; where it was trained with labels, as many of each class as the data has.
+
+    Large numbers are drawn in blocks, each from a random stream of its own; many processes share the blocks out. The
+    images do not depend on how many processes there are.
 
     Source: own.
 
@@ -25,17 +37,33 @@ def draw(model: ConsistencyModel, data: Dataset, num: int, sigmas: tuple[float, 
         num: how many images.
         sigmas: noise levels, falling; one evaluation of the network each.
         seed: of the noise.
+        group: of processes, each of which calls this with the same model; None draws alone.
 
     Returns:
-        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``.
+        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; none in
+        the processes of higher rank than 0, which have no use for them.
 
     Raises:
         ValueError: if ``sigmas`` does not fall.
     """
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    label = data.labels[torch.arange(num) * len(data) // num].to(device)
-    return sample(model, num, data.shape, sigmas, generator, label).cpu().clamp(-1, 1)
+    group, size = group or Alone(), min(num, BLOCK)
+    blocks = -(-num // size)
+    images: list[Tensor] = []
+    for first in range(0, blocks, group.processes):
+        number = min(first + group.rank, blocks - 1)  # whoever has no block left draws the last one in vain
+        parts = group.gather(_block(model, data, num, size, number, sigmas, seed))
+        images += [part.cpu() for part in parts[: blocks - first]] if group.rank == 0 else []
+    return torch.cat(images)[:num].clamp(-1, 1) if images else torch.empty(0, *data.shape)
+
+
+def _block(
+    model: ConsistencyModel, data: Dataset, num: int, size: int, number: int, sigmas: tuple[float, ...], seed: int
+) -> Tensor:
+    """Draw one block of images, shape ``[size, channel, height, width]``, on the model's device."""
+    generator = torch.Generator().manual_seed(seed + (number << 32))
+    place = torch.arange(number * size, (number + 1) * size).clamp(max=num - 1)
+    label = data.labels.cpu()[place * len(data) // num].to(next(model.parameters()).device)
+    return sample(model, size, data.shape, sigmas, generator, label)
 
 
 def quick(model: ConsistencyModel, data: Dataset, sigma_max: float, seed: int) -> dict[str, float]:

@@ -14,10 +14,11 @@ from ict_lib.recipe import difference
 from ict_lib.run_config import RunConfig
 
 KEEP = 3
+MILESTONE = "-kept"
 
 
-def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write one checkpoint atomically and drop all but the last three, and those of later steps.
+def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> Path:
+    """Write one checkpoint atomically and drop all but the last three and the milestones, and those of later steps.
 
     Source: own.
 
@@ -25,6 +26,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         folder: made if it is missing.
         step: training steps taken; names the file.
         state: tensors, numbers, strings, and dicts and lists of them.
+        milestone: never drop it.
 
     Returns:
         The file.
@@ -35,15 +37,27 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    path = _path(folder, step)
-    write_atomically(path, hashlib.sha256(content).digest() + content)
+    content = buffer.getbuffer()
+    path = folder / f"step-{step:09d}{MILESTONE if milestone else ''}.ckpt"
+    write_atomically(path, hashlib.sha256(content).digest(), content)
     written = sorted(folder.glob("step-*.ckpt"))
     mine = written.index(path)
     given_up = [*written[mine + 1 :], *folder.glob(".step-*")]  # by a training that started anew, or was killed
-    for other in written[: max(0, mine + 1 - KEEP)] + given_up:
+    passing = [other for other in written[: mine + 1] if not other.stem.endswith(MILESTONE)]
+    for other in passing[:-KEEP] + given_up:
         other.unlink()
     return path
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint's file, or None where there is none.
+
+    Source: own.
+
+    Args:
+        folder: where :func:`save` wrote.
+    """
+    return max(folder.glob("step-*.ckpt"), default=None)
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
@@ -78,7 +92,7 @@ def load_step(folder: Path, step: int) -> dict[str, Any] | None:
         The state, on the CPU, or None where there is no good checkpoint of that step.
     """
     try:
-        return _read(_path(folder, step))
+        return next(map(_read, folder.glob(f"step-{step:09d}*.ckpt")), None)
     except FileNotFoundError:
         return None
 
@@ -93,11 +107,6 @@ def delete_all(folder: Path) -> None:
     """
     for path in folder.glob("step-*.ckpt"):
         path.unlink()
-
-
-def _path(folder: Path, step: int) -> Path:
-    """Name the file of a step."""
-    return folder / f"step-{step:09d}.ckpt"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

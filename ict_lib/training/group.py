@@ -1,11 +1,11 @@
 """Processes that train together: what they exchange, with torch.distributed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, distributed
 
-from ict_lib.training.shards import Alone
+from ict_lib.processes import Alone
 
 
 class LostContact(RuntimeError):  # noqa: N818
@@ -41,19 +41,26 @@ class Group(Alone):
             tensors: of one type, on the device of the exchange.
         """
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        self._reduce(flat, distributed.ReduceOp.SUM)
+        self._exchange(distributed.all_reduce, flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
     def extremes(self, low: float, high: float) -> tuple[float, float]:
         """Return the lowest and the highest over all processes."""
         both = torch.tensor([-low, high], dtype=torch.float64, device=self.device)
-        self._reduce(both, distributed.ReduceOp.MAX)
+        self._exchange(distributed.all_reduce, both, distributed.ReduceOp.MAX)
         return -float(both[0]), float(both[1])
 
-    def _reduce(self, tensor: Tensor, operation: distributed.ReduceOp) -> None:
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes, which are of one shape and type, in the order of the ranks."""
+        tensor = tensor.to(self.device).contiguous()
+        all_of_them = [torch.empty_like(tensor) for _ in range(self.processes)]
+        self._exchange(distributed.all_gather, all_of_them, tensor)
+        return all_of_them
+
+    def _exchange(self, call: Callable[..., object], *what: object) -> None:
         """Exchange, and tell the loss of another process from an error of this one."""
         try:
-            distributed.all_reduce(tensor, operation)
+            call(*what)
         except RuntimeError as error:
             raise LostContact(f"rank {self.rank} lost contact: {error}") from error

@@ -43,7 +43,7 @@ def launch(
         work: what each process does, a function of a module; None trains (:func:`ict_lib.training.worker.work`).
 
     Returns:
-        An iterator of :class:`~ict_lib.training.loop.Metrics` that also gives the weights.
+        An iterator of :class:`~ict_lib.training.metrics.Metrics` that also gives the weights.
 
     Raises:
         ValueError: if the processes cannot share the batch equally, something is missing for them, or the checkpoint

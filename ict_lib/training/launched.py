@@ -17,7 +17,7 @@ from ict_lib.data import load_dataset
 from ict_lib.records import MetricsLog
 from ict_lib.training import checkpoint, lock
 from ict_lib.training.follower import Follower
-from ict_lib.training.loop import Metrics
+from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import build_model, pick_device
 from ict_lib.training.worker import FAILURE, METRICS, Job
 

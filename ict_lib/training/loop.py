@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,20 @@ import torch
 from torch import Tensor
 
 from ict_lib.data import load_dataset
+from ict_lib.data.dataset import Dataset
 from ict_lib.objective import LossOutput, consistency_training_loss
+from ict_lib.processes import Alone
 from ict_lib.recipe import num_scales_at
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.teacher import ema_decay
 from ict_lib.training import checkpoint
 from ict_lib.training.ema import ema_update
-from ict_lib.training.model import build_model, pick_device
-from ict_lib.training.shards import Alone, Shard, check_processes, draw_shards
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What is known of a training after some step.
-
-    Attributes:
-        seed: of the training.
-        step: steps taken.
-        num_scales: N at that step.
-        loss: mean over the steps since the record before.
-        images_seen: samples used, all steps together.
-        seconds: training time so far, without evaluation and without what was lost to an interruption.
-    """
-
-    seed: int
-    step: int
-    num_scales: int
-    loss: float
-    images_seen: int
-    seconds: float
+from ict_lib.training.measuring import measure_together
+from ict_lib.training.memory import peak_memory
+from ict_lib.training.metrics import Metrics
+from ict_lib.training.model import arrange, build_model, pick_device
+from ict_lib.training.precision import loss_scaler, multiplying, passing
+from ict_lib.training.shards import Shard, check_processes, draw_shards
 
 
 def train(run_config: RunConfig, resume: bool = True) -> "Training":
@@ -70,6 +55,7 @@ class Training(Iterator[Metrics]):
         config: everything that the training needs.
         resume: go on from a checkpoint.
         group: of processes that train together, each with a ``Training`` of its own; None trains alone.
+        data: what it trains on; None loads what the configuration names.
 
     Attributes:
         config: as given.
@@ -78,23 +64,26 @@ class Training(Iterator[Metrics]):
         teacher: the student itself, or CT's moving average of it.
         average: the moving average that is sampled.
         data: what it trains on.
+        last: the newest metrics; None before the first.
 
     Raises:
         ValueError: if the processes cannot share the batch equally.
     """
 
-    def __init__(self, config: RunConfig, resume: bool = True, group: Alone | None = None):
+    def __init__(self, config: RunConfig, resume: bool = True, group: Alone | None = None, data: Dataset | None = None):
         self.config, self.group = config, group or Alone()
         check_processes(config, self.group.processes)
         self.device = pick_device(config.device)
-        self.data = load_dataset(config.data).to(self.device)
+        self.data = (data or load_dataset(config.data)).to(self.device)
         self.student = build_model(config, self.data.shape, self.data.num_classes).to(self.device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         own = config.recipe.teacher == "ema"
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if own else self.student
+        arrange({self.student, self.teacher}, self.average, config.compile)
         self.optimizer = torch.optim.RAdam(self.student.parameters(), lr=config.learning_rate, foreach=True)
+        self.scaler = loss_scaler(config.precision, self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.last = 0, 0.0, None
         if resume and config.folder:
             self._resume()
 
@@ -115,9 +104,9 @@ class Training(Iterator[Metrics]):
                 break
         loss = self._mean_loss(window)
         self.seconds += time.perf_counter() - started
+        self.last = self._metrics(output.num_scales, loss, self._measure_if_due(len(window)))
         self._save_if_due(len(window))
-        seen = self.step * self.config.batch_size
-        return Metrics(self.config.seed, self.step, output.num_scales, loss, seen, round(self.seconds, 3))
+        return self.last
 
     def _train_step(self) -> LossOutput:
         """Take one step: loss, gradient, RAdam, moving averages."""
@@ -125,12 +114,14 @@ class Training(Iterator[Metrics]):
         mine = self._draw(self.generator)
         following = [*mine[1:], self._draw(self.generator.clone_state())[0]]  # a copy's draws: the next step's
         self.optimizer.zero_grad()
-        parts = (self._backward(shard, after) for shard, after in zip(mine, following, strict=True))
+        with multiplying(config.precision):
+            parts = [self._backward(shard, after) for shard, after in zip(mine, following, strict=True)]
         loss, each, low, high, scales = zip(*parts, strict=True)
         output = LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
         gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
         self.group.add_up([output.loss, *gradients])
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.teacher is not self.student:
             start = num_scales_at(recipe, 0, config.steps)
             ema_update(self.teacher, self.student, ema_decay(output.num_scales, start, recipe.mu0))
@@ -148,10 +139,11 @@ class Training(Iterator[Metrics]):
         label = self.data.labels[shard.chosen.to(self.device)] if config.conditional else None
         x = self.data.batch(shard.chosen, self.device, shard.generator)
         models, own = (self.student, self.teacher), shard.generator
-        output = consistency_training_loss(*models, x, config.recipe, self.step, config.steps, own, label)
+        with passing(config.precision, self.device):
+            output = consistency_training_loss(*models, x, config.recipe, self.step, config.steps, own, label)
         self.data.prefetch(following.chosen)  # read from disk while the gradient is computed
         part = output.loss / config.num_shards
-        part.backward()
+        self.scaler.scale(part).backward()
         return output._replace(loss=part.detach())
 
     def _mean_loss(self, window: list[tuple[Tensor, Tensor, Tensor]]) -> float:
@@ -162,17 +154,46 @@ class Training(Iterator[Metrics]):
             loss, low, high = window[int(bad[0])]
             low, high = self.group.extremes(float(low.min()), float(high.max()))
             step = self.step - len(window) + int(bad[0]) + 1
-            raise FloatingPointError(
-                f"the loss is {float(loss)} at step {step}, sigma from {low:.4g} to {high:.4g}: stopped"
-            )
+            raise self._diverged(f"the loss is {float(loss)} at step {step}, sigma from {low:.4g} to {high:.4g}")
+        if not self.scaler.get_scale() >= 1:
+            raise self._diverged(f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale")
         return float(losses.mean())
 
+    def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
+        """Gather what is known after this step."""
+        seen, seconds = self.step * self.config.batch_size, round(self.seconds, 3)
+        taken = next((int(state["step"]) for state in self.optimizer.state.values()), 0)  # none if all were skipped
+        counts = (num_scales, loss, seen, seconds, self.step - taken, peak_memory())
+        return Metrics(self.config.seed, self.step, *counts, measured)
+
+    def _measure_if_due(self, steps_taken: int) -> dict[str, float]:
+        """Measure when ``measuring.every`` was passed, and at the end; all processes together."""
+        asked = self.config.measuring
+        if asked is None or not self._passed(asked.every, steps_taken):
+            return {}
+        return measure_together(self.average, self.data, self.config, self.step, self.group)
+
+    def _passed(self, every: int, steps_taken: int) -> bool:
+        """Tell whether a multiple of ``every`` is among the last steps; the end counts as one."""
+        return self.step // every > (self.step - steps_taken) // every or self.step == self.config.steps
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        """Say what happened, and from where the training could go on with other settings."""
+        folder = self.config.folder
+        newest = checkpoint.newest(Path(folder)) if folder else None
+        return FloatingPointError(f"{what}: stopped; the last good checkpoint is {newest or 'none: none was written'}")
+
     def _save_if_due(self, steps_taken: int) -> None:
-        """Write a checkpoint when ``checkpoint_every`` was passed, and at the end."""
-        every = self.config.checkpoint_every
-        passed = self.step // every > (self.step - steps_taken) // every
-        if self.group.rank == 0 and self.config.folder and (passed or self.step == self.config.steps):
-            checkpoint.save(Path(self.config.folder), self.step, self._state())
+        """Write a checkpoint when ``checkpoint_every`` was passed, and at the end; one with a NaN is not written."""
+        config = self.config
+        milestone = config.milestone_every is not None and self._passed(config.milestone_every, steps_taken)
+        if not config.folder or not (milestone or self._passed(config.checkpoint_every, steps_taken)):
+            return
+        largest = torch.stack(torch._foreach_norm(list(self.student.parameters()), float("inf"))).max()
+        if not largest.isfinite():  # in all processes alike, as their weights are
+            raise self._diverged(f"a weight is not finite after step {self.step}")
+        if self.group.rank == 0:
+            checkpoint.save(Path(config.folder), self.step, self._state(), milestone)
 
     def _state(self) -> dict[str, Any]:
         """Gather everything that the rest of the training depends on."""
@@ -180,10 +201,12 @@ class Training(Iterator[Metrics]):
             "config": checkpoint.identity(self.config),
             "step": self.step,
             "seconds": self.seconds,
+            "last": asdict(self.last),
             "student": self.student.state_dict(),
             "teacher": self.teacher.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "generator": self.generator.get_state(),
         }
 
@@ -194,7 +217,8 @@ class Training(Iterator[Metrics]):
             for name in ("student", "teacher", "average", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             self.generator.set_state(state["generator"])
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.scaler.load_state_dict(state["scaler"])
+            self.step, self.seconds, self.last = state["step"], state["seconds"], Metrics(**state["last"])
         low, high = self.group.extremes(self.step, self.step)
         if low != high:
             raise ValueError(

@@ -1,6 +1,5 @@
 """A batch in shards: the pieces that processes share out, each with randomness of its own."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,26 +58,3 @@ def check_processes(config: RunConfig, processes: int) -> None:
     fit = next((m for m in range(size // shards, 0, -1) if size % m == 0 and size // m % processes == 0), None)
     advice = f"micro_batch={fit} would fit" if fit else f"batch_size must be a multiple of {processes}"
     raise ValueError(f"{shards} shards cannot be shared by {processes} processes: {advice}")
-
-
-class Alone:
-    """One process that trains by itself: nothing is to be exchanged.
-
-    :class:`ict_lib.training.group.Group` is the same for many.
-
-    Source: own.
-
-    Attributes:
-        rank: number of this process.
-        processes: how many train together.
-    """
-
-    rank = 0
-    processes = 1
-
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all processes, in place."""
-
-    def extremes(self, low: float, high: float) -> tuple[float, float]:
-        """Return the lowest and the highest over all processes."""
-        return low, high

@@ -8,7 +8,7 @@ from torch import nn
 from ict_lib.files import write_atomically
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
+def save_weights(path: Path, model: nn.Module, notes: dict[str, str] | None = None) -> None:
     """Write a model's weights, all of them or none.
 
     Source: own.
@@ -16,9 +16,10 @@ def save_weights(path: Path, model: nn.Module) -> None:
     Args:
         path: of the file, ``.safetensors``.
         model: on any device.
+        notes: kept in the file's header.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(state))
+    write_atomically(path, safetensors.torch.save(state, notes))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
