@@ -175,14 +175,18 @@ class MetricsLog:
     Args:
         folder: of the checkpoints; made if it is missing.
         step: that the training goes on from; later lines, which it will write again, are dropped.
+        last: the line of that step; added if an interruption came between the checkpoint and the line.
         name: of the file.
     """
 
-    def __init__(self, folder: str | Path, step: int = 0, name: str = "metrics.jsonl"):
+    def __init__(
+        self, folder: str | Path, step: int = 0, last: dict[str, Any] | None = None, name: str = "metrics.jsonl"
+    ):
         self.path = Path(folder) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.lines() if line["step"] <= step]
-        write_atomically(self.path, _json_lines(kept))
+        missing = last is not None and not (kept and kept[-1]["step"] == last["step"])
+        write_atomically(self.path, _json_lines([*kept, last] if missing else kept))
 
     def append(self, line: dict[str, Any]) -> None:
         """Add one line, which must hold its ``step``."""

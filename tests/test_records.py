@@ -203,7 +203,7 @@ def test_a_missing_record_names_the_command_that_makes_it(project):
 
 def test_a_missing_result_names_those_there_are(project):
     write(results_folder("a"), {"results": RESULTS}, [])
-    with pytest.raises(ValueError, match="run 'a' has no result 'fid'; it has seed, seconds, .*, frechet"):
+    with pytest.raises(ValueError, match=r"run 'a' has no result 'fid'; it has seed, seconds, .*, frechet"):
         read("a").result("fid")
 
 
