@@ -136,6 +136,15 @@ def test_a_table_has_a_row_a_run_in_the_order_asked(project):
     ]
 
 
+def test_the_line_of_the_checkpoints_step_is_added_where_an_interruption_lost_it(tmp_path):
+    log = MetricsLog(tmp_path)
+    for step in (1, 2):
+        log.append({"step": step})
+    assert MetricsLog(tmp_path, 3, {"step": 3, "loss": 0.5}).lines()[1:] == [{"step": 2}, {"step": 3, "loss": 0.5}]
+    assert MetricsLog(tmp_path, 3, {"step": 3, "loss": 9.0}).lines()[-1] == {"step": 3, "loss": 0.5}  # there already
+    assert MetricsLog(tmp_path / "new", 3, {"step": 3}).lines() == [{"step": 3}]
+
+
 # The manifest
 
 

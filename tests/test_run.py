@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from ict_lib.network_options import NETWORK_OPTIONS
-from ict_lib.run import check, main, parameters_of
+from ict_lib.run import check, main, parameters_of, shortened
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_FILES = sorted((ROOT / "runs").rglob("*.yaml"))
@@ -93,6 +93,16 @@ def test_changes_reach_the_parameters():
     assert parameters["steps"] == 7
     assert parameters["seeds"] == [4]
     assert parameters["recipe"] == {"dropout": 0.1, "s1": 20}
+
+
+def test_a_dry_run_is_short_apart_and_can_still_be_changed():
+    parameters = parameters_of("digits/ict", ["--dry", "batch_size=9", "measure_every=2"], ROOT)
+    run = check(parameters, ROOT)
+    assert (run.name, run.seeds, run.config.steps, run.num_samples) == ("preview/digits/ict", [0], 3, 100)
+    assert (run.evaluate_every, run.measure_every, run.config.batch_size) == (3, 2, 9)
+    assert run.config.recipe == check(parameters_of("digits/ict", [], ROOT), ROOT).config.recipe
+    assert shortened({"name": "a", "measure_every": 500, "seeds": [4, 5]})["measure_every"] == 3
+    assert shortened({"name": "a", "seeds": [4, 5]})["seeds"] == [4]
 
 
 def test_the_table_of_network_options_is_that_of_the_networks():
@@ -187,6 +197,27 @@ def test_a_run_with_two_processes_leaves_the_same_files(project):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
     assert "frechet_pixels_1_step" in lines[-1]
+
+
+@pytest.mark.slow
+def test_a_dry_run_executes_everything_and_keeps_the_best_and_the_milestones(project):
+    done = run_command("tiny", "--dry", "measure_every=2", "milestone_every=2", "precision=fp16", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "images/s=" in done.stderr
+    assert not (project / "runs" / "tiny").exists()
+    folder = project / "runs" / "preview" / "tiny"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    by_fid = {line["step"]: line["fid_1_step"] for line in lines if "fid_1_step" in line}
+    assert by_fid.keys() == {2, 3}
+    (result,) = manifest["results"]
+    assert result["fid_1_step"] == pytest.approx(by_fid[3])
+    assert (result["best_step"], result["best_fid_1_step"]) == min(by_fid.items(), key=lambda item: item[1])
+    kept = {path.name for path in (folder / "checkpoints" / "seed-0").iterdir()}
+    assert kept >= {"best.safetensors", "step-000000002-kept.ckpt", "step-000000003-kept.ckpt", "metrics.jsonl"}
+    notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert pictures  # the newest images
 
 
 @pytest.mark.slow
