@@ -214,7 +214,7 @@ def test_nothing_but_json_and_safetensors_and_the_index_last(tmp_path, monkeypat
 
 
 def test_neither_export_nor_training_loads_diffusers():
-    code = "import sys, ict_lib.training, ict_lib.export; sys.exit(any('diffusers' in m for m in sys.modules))"
+    code = "import sys, ict_lib.training, ict_lib.export.__main__; sys.exit(any('diffusers' in m for m in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
