@@ -13,11 +13,12 @@ from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from ict_lib.networks import perceptual
-from ict_lib.networks.perceptual import PerceptualNetwork, perceptual_network
+from ict_lib.networks.perceptual import perceptual_network
 from ict_lib.objective import check_distance, consistency_training_loss, distance_between
 from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import RunConfig
 from ict_lib.training import launch, loop, train
+from ict_lib.training.model import build_model
 
 CPU = torch.device("cpu")
 LPIPS = replace(CT, distance="lpips")
@@ -89,11 +90,10 @@ def test_torchvision_publishes_the_file_under_the_name_that_the_package_looks_fo
 
 
 def test_equal_images_have_distance_zero_and_the_order_does_not_matter(weights):
-    x, y = images(1, 1, 8)
-    there, back, none = (distance_between(LPIPS, *pair) for pair in ((x, y), (y, x), (x, x)))
-    assert there > 0.01
-    torch.testing.assert_close(there, back)
-    assert none == 0
+    (x, y), network = images(2, 3, 48), perceptual_network(CPU)
+    assert (network(x, y) > 0.01).all()
+    torch.testing.assert_close(network(x, y), network(y, x))
+    assert (network(x, x) == 0).all()
 
 
 def test_it_is_built_once_frozen_and_leaves_no_trace(weights):
@@ -125,56 +125,52 @@ def test_the_numbers_are_those_of_the_package_loaded_the_ordinary_way(weights, m
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-8)
 
 
-def slow_distance(layers, heads):
-    """The formula, place by place; a layer is a pair of nested lists ``[channel][place]``."""
-    total = 0.0
-    for (x, y), head in zip(layers, heads, strict=True):
-        places = range(len(x[0]))
-        for p in places:
-            lengths = [sum(channel[p] ** 2 for channel in z) ** 0.5 for z in (x, y)]
-            parts = ((a[p] / lengths[0] - b[p] / lengths[1]) ** 2 for a, b in zip(x, y, strict=True))
-            total += sum(w * part for w, part in zip(head, parts, strict=True)) / len(places)
-    return total
+def features(image, state):
+    """VGG16 up to its last convolution, from the names of its file: the five layers that LPIPS compares."""
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
+    z, layers = ((image + 1) / 2 - mean) / std, []
+    for block in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)):
+        z = nn.functional.max_pool2d(z, 2) if layers else z
+        for i in block:
+            z = nn.functional.conv2d(z, state[f"features.{i}.weight"], state[f"features.{i}.bias"], padding=1).relu()
+        layers.append(z)
+    return layers
 
 
-class TwoLayers(nn.Module):
-    """The image itself, and its square at half the size."""
-
-    def forward(self, x):
-        return x, x[..., ::2, ::2].square()
-
-
-def test_the_formula_against_loops():
-    heads = nn.ModuleList(nn.Conv2d(3, 1, 1, bias=False) for _ in range(2))
-    network = PerceptualNetwork(nn.Identity(), TwoLayers(), heads)
-    x, y = images(2, 3, 6)
-    found = network(x, y).flatten().tolist()
-    for i in range(2):
-        layers = [[z[i].flatten(1).tolist() for z in pair] for pair in zip(TwoLayers()(x), TwoLayers()(y), strict=True)]
-        expected = slow_distance(layers, [head.weight.flatten().tolist() for head in heads])
-        assert found[i] == pytest.approx(expected, rel=1e-4)
+def test_the_formula_written_out(weights):
+    """To three digits: the package rounds ImageNet's mean and deviation."""
+    x, y = (z[0] for z in images(1, 3, 64))
+    heads, expected = (head.model[-1].weight for head in perceptual_network(CPU).lins), 0
+    for a, b, head in zip(features(x, vgg16_state()), features(y, vgg16_state()), heads, strict=True):
+        difference = nn.functional.normalize(a, dim=0) - nn.functional.normalize(b, dim=0)
+        expected += float(torch.einsum("chw,c->hw", difference**2, head.flatten()).mean())
+    assert float(perceptual_network(CPU)(x[None], y[None])) == pytest.approx(expected, rel=2e-3)
 
 
 # Shapes, dtypes, batch independence
 
 
+def test_one_number_a_sample_whatever_the_others_are(weights):
+    (x, y), network = images(3, 3, 48), perceptual_network(CPU)
+    together = network(x, y)
+    assert together.shape == (3, 1, 1, 1)
+    torch.testing.assert_close(together[1:2], network(x[1:2], y[1:2]))
+
+
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 32)])
-def test_digits_and_colour_images_one_number_each(weights, channels, size):
-    x, y = images(2, channels, size)
-    together = distance_between(LPIPS, x, y)
-    assert together.shape == (2,)
-    assert (together > 0.01).all()
-    torch.testing.assert_close(together[1:], distance_between(LPIPS, x[1:], y[1:]))
+def test_digits_and_colour_images_are_enlarged_first(weights, channels, size):
+    x, y = images(1, channels, size)
+    large = (nn.functional.interpolate(z.expand(-1, 3, -1, -1), (224, 224), mode="bilinear") for z in (x, y))
+    torch.testing.assert_close(distance_between(LPIPS, x, y), perceptual_network(CPU)(*large).flatten())
 
 
 def test_the_same_under_autocast(weights):
     """The network alone is not: it computes in bfloat16 there."""
-    x, y = images(1, 3, 32)
-    distance, network = distance_between(LPIPS, x, y), perceptual_network(CPU)
-    alone = network(x, y)
+    (x, y), small, network = images(1, 1, 8), images(1, 3, 48), perceptual_network(CPU)
+    distance, alone = distance_between(LPIPS, x, y), network(*small)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(distance_between(LPIPS, x, y), distance)
-        assert not torch.equal(network(x, y), alone)
+        assert not torch.equal(network(*small), alone)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -183,7 +179,7 @@ def test_both_formats_of_files_are_read(weights, monkeypatch, tmp_path, new):
     path = tmp_path / "vgg16.pth"
     torch.save(torch.load(weights), path, _use_new_zipfile_serialization=new)
     monkeypatch.setattr(perceptual, "published_file", lambda *_: path)
-    first = next(perceptual_network(CPU).features.parameters())
+    first = next(perceptual_network(CPU).net.parameters())
     assert torch.equal(first, vgg16_state()["features.0.weight"])
 
 
@@ -205,31 +201,24 @@ def test_ct_trains_on_digits_with_lpips(weights):
 # Errors and gradients
 
 
-def check_gradient_where_all_features_are_zero(unit):
-    features = torch.rand(1, 4, 3, 3)
-    features[..., 1, 1] = 0
-    features.requires_grad_()
-    scaled = unit(features)
-    torch.testing.assert_close(scaled.detach(), lpips.normalize_tensor(features).detach())
-    (scaled - 1).square().sum().backward()
-    assert features.grad.isfinite().all()
-
-
-def test_the_gradient_is_a_number_where_all_features_are_zero():
-    check_gradient_where_all_features_are_zero(perceptual._unit)
-    with pytest.raises(AssertionError):
-        check_gradient_where_all_features_are_zero(lpips.normalize_tensor)
+def test_the_gradient_is_a_number_where_all_features_are_zero(weights):
+    """Their length has none there; the ReLU before it passes none on."""
+    network = perceptual_network(CPU)
+    getattr(network.net.slice3, "14").bias.fill_(-1e6)
+    x, y = images(1, 3, 48)
+    assert (network.net(x).relu3_3 == 0).all()
+    network(x.requires_grad_(), y).sum().backward()
+    assert x.grad.isfinite().all()
+    assert x.grad.abs().max() > 0
 
 
 def test_the_gradient_enters_the_student_and_not_the_teacher(weights):
-    training = train(config())
-    training.teacher.requires_grad_(True)  # so that a gradient could enter
-    x = training.data.images[:2]
-    output = consistency_training_loss(training.student, training.teacher, x, LPIPS, 0, 3, torch.Generator())
-    output.loss.backward()
-    gradients = [weight.grad for weight in training.student.parameters() if weight.grad is not None]
+    student, teacher = (build_model(config(), (1, 8, 8), 10) for _ in range(2))
+    x, _ = images(1, 1, 8)
+    consistency_training_loss(student, teacher, x, LPIPS, 0, 3, torch.Generator()).loss.backward()
+    gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]
     assert max(gradient.abs().max() for gradient in gradients) > 0
-    assert all(weight.grad is None for weight in training.teacher.parameters())
+    assert all(weight.requires_grad and weight.grad is None for weight in teacher.parameters())
     assert all(weight.grad is None for weight in perceptual_network(CPU).parameters())
 
 

@@ -6,57 +6,28 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ict_lib.data.published import published_file
 
 
-class PerceptualNetwork(nn.Module):
-    r"""LPIPS, put together from the parts of the ``lpips`` package.
+@functools.cache
+def perceptual_network(device: torch.device) -> nn.Module:
+    r"""Build the network of the ``lpips`` package, with VGG16's weights from a file; frozen, float32, once a device.
 
     .. math:: d(x, y) = \sum_l \frac{1}{H_l W_l} \sum_{h, w} w_l^T
         \Bigl( \frac{\phi_l(x)_{hw}}{\lVert \phi_l(x)_{hw} \rVert} -
         \frac{\phi_l(y)_{hw}}{\lVert \phi_l(y)_{hw} \rVert} \Bigr)^2
 
-    The numbers are the package's. Its gradient is not a number where all features of a place are zero; here it is 0.
+    over five layers of features; the weights w, version 0.1, come with the package.
 
-    Source: Zhang et al. 2018, arXiv:1801.03924, version 0.1 of the weights w.
-
-    Args:
-        scale: takes images in [-1, 1] to what VGG16 was trained on.
-        features: gives five layers, each ``[batch, channels, height, width]``.
-        heads: one a layer, ``[batch, channels, height, width] -> [batch, 1, height, width]``.
-    """
-
-    def __init__(self, scale: nn.Module, features: nn.Module, heads: nn.ModuleList):
-        super().__init__()
-        self.scale, self.features, self.heads = scale, features, heads
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compare images.
-
-        Args:
-            x: in [-1, 1], shape ``[batch, 3, height, width]``.
-            y: same shape.
-
-        Returns:
-            Distances, shape ``[batch, 1, 1, 1]``.
-        """
-        layers = zip(self.heads, self.features(self.scale(x)), self.features(self.scale(y)), strict=True)
-        return sum(head((_unit(a) - _unit(b)).square()).mean(dim=(2, 3), keepdim=True) for head, a, b in layers)
-
-
-@functools.cache
-def perceptual_network(device: torch.device) -> PerceptualNetwork:
-    """Build the network of LPIPS, frozen, in float32; once a device.
-
-    Source: Zhang et al. 2018, arXiv:1801.03924; VGG16 is torchvision's, the heads are the ``lpips`` package's.
+    Source: Zhang et al. 2018, arXiv:1801.03924.
 
     Args:
         device: of the images.
 
     Returns:
-        The network.
+        ``network(x, y) -> [batch, 1, 1, 1]`` for images in [-1, 1], shape ``[batch, 3, height, width]``.
 
     Raises:
         FileNotFoundError: if ``ICT_VGG16`` names what is not a file.
@@ -70,10 +41,9 @@ def perceptual_network(device: torch.device) -> PerceptualNetwork:
     state = torch.load(vgg16_weights(), map_location="cpu", weights_only=True)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's, about arguments that the package gives it
-        parts = LPIPS(net="vgg", pnet_rand=True, verbose=False)  # random: the package would download
-    for stage in parts.net.children():  # its layers have the names that they have in VGG16
+        network = LPIPS(net="vgg", pnet_rand=True, verbose=False)  # random: the package would download
+    for stage in network.net.children():  # its layers have the names that they have in VGG16
         stage.load_state_dict({name: state[f"features.{name}"] for name in stage.state_dict()})
-    network = PerceptualNetwork(parts.scaling_layer, parts.net, parts.lins)
     return network.to(device, torch.float32).eval().requires_grad_(False)
 
 
@@ -105,9 +75,3 @@ def _vgg16_url() -> str:
     from torchvision.models import VGG16_Weights
 
     return VGG16_Weights.IMAGENET1K_V1.url
-
-
-def _unit(features: Tensor) -> Tensor:
-    """Scale the features of each place to length 1; where all are 0, they and their gradient stay 0."""
-    squared = features.square().sum(dim=1, keepdim=True)  # [batch, 1, height, width]
-    return features / (squared.clamp_min(1e-30).sqrt() + 1e-10)
