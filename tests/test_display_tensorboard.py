@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from ict_lib import records
 from ict_lib.display.plots import grid
@@ -19,8 +19,17 @@ from ict_lib.run_config import RunConfig
 from ict_lib.training import train
 
 
+@pytest.fixture(autouse=True)
+def names_in_order(monkeypatch):
+    """Files are read in the order of their names: by the second, then by a counter without leading zeros.
+
+    A training that was interrupted goes on seconds later; a test does not.
+    """
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
+
+
 def line(step, seed=0, **more):
-    return {"seed": seed, "step": step, "num_scales": 11, "loss": 5 / step, "seconds": 0.5 * step, **more}
+    return {"seed": seed, "step": step, "num_scales": 11, "loss": 5 / step, "seconds": 0.5 * step} | more
 
 
 def read(folder):
@@ -91,6 +100,14 @@ def test_going_on_writes_no_step_twice(tmp_path):
     assert [event.step for event in read(again.folder).Images("samples")] == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize(("step", "values"), [(3, [5 / 3]), (6, [0.25])])
+def test_the_line_of_the_checkpoint_is_there_once(tmp_path, step, values):
+    """Step 3 was written, step 6 was not: the interruption came between its checkpoint and its line."""
+    interrupted(tmp_path)
+    again = TensorBoardLog(tmp_path, 0, step, line(step, loss=0.25))
+    assert [value for at, value in scalars(again.folder)["loss"] if at == step] == [pytest.approx(v) for v in values]
+
+
 def test_a_line_that_was_cut_off_does_no_harm(tmp_path):
     (path,) = interrupted(tmp_path).folder.iterdir()
     path.write_bytes(path.read_bytes()[:-10])
@@ -130,10 +147,14 @@ def test_both_logs_of_a_training_that_was_interrupted_hold_the_same(tmp_path):
     config = RunConfig(**small, log_every=1, checkpoint_every=2, folder=str(tmp_path / "checkpoints"))
     for stop in (5, 6):
         training = train(config)
-        logs = (records.MetricsLog(config.folder, training.step), TensorBoardLog(tmp_path, 0, training.step))
+        last = training.last and training.last.line()
+        logs = (
+            records.MetricsLog(config.folder, training.step, last),
+            TensorBoardLog(tmp_path, 0, training.step, last),
+        )
         for metrics in training:
             for log in logs:
-                log.append(asdict(metrics))
+                log.append(metrics.line())
             if metrics.step == stop:
                 break
     shown = scalars(logs[1].folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from ict_lib import records
@@ -25,15 +26,19 @@ class TensorBoardLog:
         folder: of the run's results.
         seed: of the training.
         step: that the training goes on from.
+        last: the line of that step; added if an interruption came between the checkpoint and the line.
     """
 
-    def __init__(self, folder: str | Path, seed: int, step: int = 0):
+    def __init__(self, folder: str | Path, seed: int, step: int = 0, last: dict[str, Any] | None = None):
         self.folder = Path(folder) / PLACE / f"seed-{seed}"
         if step == 0:
             for path in self.folder.glob("events.out.tfevents.*"):
                 path.unlink()
+        missing = last is not None and last["step"] not in self._steps()
         self._writer = SummaryWriter(self.folder, purge_step=step + 1)
         self._writer.flush()
+        if missing:
+            self.append(last)
 
     def append(self, line: dict[str, Any], clock: float | None = None) -> None:
         """Add one line, which must hold its ``step``: a scalar for each number but ``seed`` and ``step``.
@@ -68,6 +73,11 @@ class TensorBoardLog:
     def close(self) -> None:
         """Close the file, after the last line."""
         self._writer.close()
+
+    def _steps(self) -> set[int]:
+        """Read the steps that have a scalar."""
+        found = EventAccumulator(str(self.folder), {"scalars": 0}).Reload()
+        return {event.step for name in found.Tags()["scalars"] for event in found.Scalars(name)}
 
 
 def convert(record: records.Record) -> Path:
