@@ -49,7 +49,8 @@ def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
 def shortened(parameters: dict[str, Any]) -> dict[str, Any]:
     """Say what a dry run changes: every cell is executed, and everything is written, but after three steps.
 
-    The batch stays, so that memory is tried as well. Results go to ``runs/preview/<name>``, which git ignores.
+    The batch stays, so that memory is tried as well, and there are two quick evaluations, as two make a curve. Results
+    go to ``runs/preview/<name>``, which git ignores.
 
     Source: own.
 
@@ -60,9 +61,9 @@ def shortened(parameters: dict[str, Any]) -> dict[str, Any]:
         The parameters that differ.
     """
     measured = {"measure_every": DRY_STEPS} if parameters.get("measure_every") else {}
-    every = dict.fromkeys(("steps", "evaluate_every", "checkpoint_every"), DRY_STEPS)
+    often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
     name, seeds = f"preview/{parameters['name']}", parameters.get("seeds", [0])[:1]
-    return {**every, **measured, "name": name, "seeds": seeds, "log_every": 1, "num_samples": DRY_IMAGES}
+    return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
 
 
 def check(parameters: dict[str, Any], root: Path) -> Run:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.image
@@ -120,8 +121,11 @@ def test_only_the_newest_images_are_shown(monkeypatch):
 
     monkeypatch.setattr(shown, "display", lambda picture, display_id: Place(picture))
     newest = Newest()
-    for size in (8, 8, 32):
-        newest.show(torch.zeros(25, 1, size, size))
+    kept = []
+    board = SimpleNamespace(picture=lambda name, sheet, step: kept.append((name, sheet.shape, step)))
+    for step, size in enumerate((8, 8, 32)):
+        newest.show(torch.zeros(25, 1, size, size), step, board)
+    assert kept == [("samples", (26, 89), 0), ("samples", (26, 89), 1), ("samples", (98, 329), 2)]
     (place,) = places
     decoded = [matplotlib.image.imread(io.BytesIO(picture.data), format="png").shape for picture in place.pictures]
     assert decoded == [(34, 358, 4), (34, 358, 4), (130, 1318, 4)]
@@ -170,6 +174,13 @@ def test_the_learning_figure_has_one_position_a_snapshot():
     assert explorer.index == [2]
     assert len(explorer.spec["sliders"][0]["text"]) == 3
     json.dumps(explorer.spec)
+
+
+def test_the_learning_figure_shows_colours_where_the_images_have_them():
+    explorer = learning_explorer([1, 2], [torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)], [2.0, 1.0])
+    mark = explorer.spec["panels"][0]["marks"][0]
+    assert mark["colored"] is True
+    assert mark["pixels"]["shape"] == [2, 8, 10 * 9 - 1, 3]
 
 
 def test_curves_draw_median_and_band_over_seeds():

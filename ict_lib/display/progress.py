@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from IPython.display import Image, display
 from torch import Tensor
 from tqdm import tqdm
 
-from ict_lib.display.plots import save_grid
+from ict_lib.display.plots import grid, save_grid
 from ict_lib.training import Metrics, Training
+
+if TYPE_CHECKING:
+    from ict_lib.display.tensorboard import TensorBoardLog
 
 
 def progress(training: Training) -> Iterator[Metrics]:
@@ -62,8 +66,16 @@ class Newest:
     def __init__(self):
         self._place = None
 
-    def show(self, images: Tensor) -> None:
-        """Show a grid of images, ``[num, 1 or 3, height, width]`` in [-1, 1], instead of the one before."""
+    def show(self, images: Tensor, step: int, *boards: "TensorBoardLog") -> None:
+        """Show a grid of images instead of the one before, and hand it on.
+
+        Args:
+            images: shape ``[num, 1 or 3, height, width]``, in [-1, 1].
+            step: of the training.
+            boards: that keep each of them.
+        """
+        for board in boards:
+            board.picture("samples", grid(images), step)
         picture = io.BytesIO()
         save_grid(picture, images, columns=20, zoom=2 if images.shape[-1] < 64 else 1)
         shown = Image(picture.getvalue())
