@@ -41,10 +41,7 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device, d
         "recipe_unused": unused_fields(run.config.network),
         "training": training,
         "data_checksum": data.checksum(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": versions(),
         "device": device_name(device),
         "commit": commit(),
         "seconds": sum(result["seconds"] for result in results),
@@ -52,6 +49,14 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device, d
         "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
         "results": results,
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the numbers.
+
+    Source: own.
+    """
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
 def device_name(device: torch.device) -> str:
