@@ -44,9 +44,9 @@ serve: book ## show the book in a browser; PORT=8000
 lab: $(READY) ## open the chapters in JupyterLab
 	$(VENV)/bin/jupyter lab book
 
-run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"
+run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"; DRY=1 tries it in 3 steps
 	@test -n "$(RUN)" || { echo "Say which: make run RUN=digits/ict"; exit 1; }
-	$(PYTHON) -m ict_lib.run $(RUN) $(SET)
+	$(PYTHON) -m ict_lib.run $(RUN) $(if $(DRY),--dry) $(SET)
 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
 	$(PYTHON) -m ict_lib.bench cpu --limit 340 $(CASES)

@@ -11,7 +11,7 @@ import torch
 from ict_lib.data.dataset import Dataset
 from ict_lib.networks import unused_fields
 from ict_lib.records import project_root
-from ict_lib.run_file import FROM_THE_RUN, Run
+from ict_lib.run_file import FROM_THE_RUN, OF_THE_RUN, Run, run_from
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")
 
@@ -49,6 +49,27 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device, d
         "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
         "results": results,
     }
+
+
+def run_of(manifest: dict[str, Any]) -> Run:
+    """Rebuild the run that a manifest describes; what an older manifest does not say has its default.
+
+    Source: own.
+
+    Args:
+        manifest: from :func:`manifest_of`, or a record's.
+
+    Returns:
+        The run, checked.
+
+    Raises:
+        ValueError: if it is no manifest, or says what a run no longer knows.
+    """
+    for part in ("recipe", "training"):
+        if not isinstance(manifest.get(part), dict):
+            raise ValueError(f"this manifest has no {part!r}: one that `make run` wrote is needed")
+    asked = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
+    return run_from({**asked, "recipe": manifest["recipe"], **manifest["training"]})
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ NETWORK_OPTIONS = {
         "dropout_resolution": int,
         "adaptive_norm": bool,
         "embedding_scale": float,
+        "groups": int,
     },
 }
 

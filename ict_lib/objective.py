@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_lib.grid import karras_sigmas
+from ict_lib.networks.perceptual import perceptual_network
 from ict_lib.recipe import Recipe, num_scales_at
 from ict_lib.techniques import distance, dropout, noise_schedule, weighting
 
@@ -75,12 +76,35 @@ def distance_between(recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
         Distances, shape ``[batch]``.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or the distance is LPIPS and they are not those of images.
+        RuntimeError: if LPIPS lacks its package or its weights; see
+            :func:`~ict_lib.networks.perceptual.perceptual_network` for what else it raises.
     """
     if recipe.distance == "pseudo_huber":
         c = distance.huber_c(x[0].numel()) if recipe.huber_c is None else recipe.huber_c
         return distance.pseudo_huber(x, y, c)
-    return {"squared_l2": distance.squared_l2, "l1": distance.l1, "lpips": distance.lpips}[recipe.distance](x, y)
+    if recipe.distance == "lpips":
+        return distance.lpips(x, y, lambda x, y: perceptual_network(x.device)(x, y))  # built for images only
+    return {"squared_l2": distance.squared_l2, "l1": distance.l1}[recipe.distance](x, y)
+
+
+def check_distance(recipe: Recipe, shape: tuple[int, ...], device: torch.device) -> None:
+    """Apply the recipe's distance once, so that what it lacks is known before a training starts.
+
+    Source: own.
+
+    Args:
+        recipe: names the distance.
+        shape: of one sample.
+        device: where the training will run.
+
+    Raises:
+        ValueError: if samples of this shape have no such distance.
+        RuntimeError: if LPIPS lacks its package or its weights; see
+            :func:`~ict_lib.networks.perceptual.perceptual_network` for what else it raises.
+    """
+    nothing = torch.zeros(1, *shape, device=device)
+    distance_between(recipe, nothing, nothing)
 
 
 def consistency_training_loss(

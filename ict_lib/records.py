@@ -112,8 +112,8 @@ def read(name: str) -> Record:
     return Record(name, manifest, [json.loads(line) for line in lines], folder)
 
 
-def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """Write a record; a reader sees each of its two files as it was or as it is now, never a part.
+def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]], card: str = "") -> None:
+    """Write a record; a reader sees each of its files as it was or as it is now, never a part.
 
     Source: own.
 
@@ -121,8 +121,11 @@ def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]])
         folder: made if it is missing.
         manifest: from :func:`ict_lib.manifest.manifest_of`.
         metrics: one dict a line.
+        card: from :func:`ict_lib.model_card.model_card`; none is written where it is empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if card:
+        write_atomically(folder / "README.md", card.encode())
     write_atomically(folder / "metrics.jsonl", _json_lines(metrics))
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
@@ -175,14 +178,18 @@ class MetricsLog:
     Args:
         folder: of the checkpoints; made if it is missing.
         step: that the training goes on from; later lines, which it will write again, are dropped.
+        last: the line of that step; added if an interruption came between the checkpoint and the line.
         name: of the file.
     """
 
-    def __init__(self, folder: str | Path, step: int = 0, name: str = "metrics.jsonl"):
+    def __init__(
+        self, folder: str | Path, step: int = 0, last: dict[str, Any] | None = None, name: str = "metrics.jsonl"
+    ):
         self.path = Path(folder) / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in self.lines() if line["step"] <= step]
-        write_atomically(self.path, _json_lines(kept))
+        missing = last is not None and not (kept and kept[-1]["step"] == last["step"])
+        write_atomically(self.path, _json_lines([*kept, last] if missing else kept))
 
     def append(self, line: dict[str, Any]) -> None:
         """Add one line, which must hold its ``step``."""

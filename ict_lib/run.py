@@ -1,5 +1,6 @@
-"""Execute a run: ``python -m ict_lib.run digits/ict [name=value ...]``, which ``make run RUN=digits/ict`` calls."""
+"""Execute a run: ``python -m ict_lib.run digits/ict [--dry] [name=value ...]``, or ``make run RUN=digits/ict``."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import yaml
 from ict_lib.records import project_root
 from ict_lib.run_file import Run, find_run, run_from
 
+DRY = "--dry"
+DRY_STEPS, DRY_IMAGES = 3, 100
+
 
 def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
     """Read a run file and apply changes from the command line.
@@ -17,7 +21,8 @@ def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
 
     Args:
         name: of the run, such as ``digits/ict``.
-        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict.
+        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict. ``--dry``
+            makes the run short, before the other changes.
         root: top of the project.
 
     Returns:
@@ -27,7 +32,11 @@ def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
         ValueError: if the run is unknown or something is not of the form ``name=value``.
     """
     parameters = yaml.safe_load(find_run(name, root).read_text())
+    if DRY in changes:
+        parameters |= shortened(parameters)
     for change in changes:
+        if change == DRY:
+            continue
         key, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r} is not of the form name=value")
@@ -35,6 +44,26 @@ def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
         new = yaml.safe_load(value)
         parameters[outer] = {**(parameters.get(outer) or {}), inner: new} if dot else new
     return parameters
+
+
+def shortened(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Say what a dry run changes: every cell is executed, and everything is written, but after three steps.
+
+    The batch stays, so that memory is tried as well, and there are two quick evaluations, as two make a curve. Results
+    go to ``runs/preview/<name>``, which git ignores.
+
+    Source: own.
+
+    Args:
+        parameters: flat, as in a run file.
+
+    Returns:
+        The parameters that differ.
+    """
+    measured = {"measure_every": DRY_STEPS} if parameters.get("measure_every") else {}
+    often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
+    name, seeds = f"preview/{parameters['name']}", parameters.get("seeds", [0])[:1]
+    return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
 
 
 def check(parameters: dict[str, Any], root: Path) -> Run:
@@ -76,6 +105,7 @@ def execute(parameters: dict[str, Any], run: Run, root: Path) -> Path:
     """
     import papermill  # half a second that a refused run need not wait for
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of "int | None"; `check` has read them all
     folder = root / "runs" / run.name
     folder.mkdir(parents=True, exist_ok=True)
     running, source = folder / "running.ipynb", str(root / run.notebook)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
+from ict_lib.evaluation.report import BLOCK
 from ict_lib.recipe import CT, ICT
+from ict_lib.run_config import Measuring
 from ict_lib.training import Training
 from ict_lib.training.worker import member
 from tests import mutants
@@ -25,6 +27,8 @@ CASES = {
     "ICT": (Training, {"recipe": ICT}),
     "CT": (Training, {"recipe": CT}),
     "four shards": (Training, {"micro_batch": 2, "conditional": True}),
+    "fp16": (Training, {"precision": "fp16"}),
+    "measured": (Training, {"measuring": Measuring(every=20, num_samples=BLOCK + 100, sigma_mid=0.8)}),
     "trap 11": (mutants.CurriculumOfMainProcess, {}),
     "nan": (NanOnRankOne, {"log_every": 4}),
     "long": (Training, {"steps": 400}),
@@ -44,7 +48,7 @@ def outcome(training):
         records.extend(training)
     except FloatingPointError as stop:
         error = str(stop)
-    kept = {key: [getattr(record, key) for record in records] for key in ("step", "num_scales", "loss")}
+    kept = {key: [getattr(record, key) for record in records] for key in ("step", "num_scales", "loss", "measured")}
     return {"weights": weights(training), "error": error, **kept}
 
 

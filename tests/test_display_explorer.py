@@ -70,6 +70,14 @@ def test_image_becomes_grey_bytes():
     np.testing.assert_array_equal(unpack(explorer, reference), [[[0, 128], [255, 255]]])
 
 
+def test_a_coloured_image_keeps_its_three_channels_beside_each_other():
+    pixels = np.linspace(-1, 1, 24).reshape(2, 2, 2, 3)  # [slider, rows, columns, colour]
+    explorer = Explorer([Slider("s", [1, 2])], [Panel([Image(pixels, colored=True)])])
+    mark = explorer.spec["panels"][0]["marks"][0]
+    assert mark["colored"] is True
+    np.testing.assert_array_equal(unpack(explorer, mark["pixels"]), np.rint((pixels + 1) * 127.5))
+
+
 def test_spec_is_plain_json_and_states_what_was_asked(two_sliders):
     readout = Readout("gain", np.arange(4.0)[:, None] / 3, "{:.2f} dB")
     panel = Panel([Line([1, 2], [3, 4], label="a", dashed=True)], title="t", x_scale="log", square=True)
@@ -144,6 +152,7 @@ ONE = Slider("s", [1, 2, 3])
         (lambda: Explorer([ONE], [Panel([Line([0, 1], [1, 1])], x_scale="log")]), "log scale"),
         (lambda: Explorer([ONE], [Panel([Line([0.0], [np.nan])])]), "give y_range"),
         (lambda: Explorer([ONE], [Panel([Image([[np.nan]])])]), "finite"),
+        (lambda: Explorer([ONE], [Panel([Image([[[1, 2]]], colored=True)])]), "3: red, green and blue"),
         (lambda: Explorer([ONE], [GOOD], [Readout("r", [1, 2])]), "readout 'r'"),
     ],
 )
@@ -219,3 +228,42 @@ def test_ticks_are_few_ascend_and_say_what_they_are(scale, limits, most):
     np.testing.assert_allclose([number(tick["text"]) for tick in found], values, rtol=1e-9, atol=1e-15)
     if scale == "linear" and len(values) > 2:
         np.testing.assert_allclose(np.diff(values), values[1] - values[0], rtol=1e-6)
+
+
+# In a browser
+
+DRAW = """
+const [module, spec, bytes] = arguments, done = arguments[3];
+(async () => {
+  const source = new Blob([module], { type: "text/javascript" });
+  const { default: widget } = await import(URL.createObjectURL(source));
+  const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
+  const state = { spec, data: new DataView(raw.buffer), index: [1] };
+  const el = document.body.appendChild(document.createElement("div"));
+  widget.render({ model: { get: (key) => state[key], set() {}, on() {}, off() {}, save_changes() {} }, el });
+  const picture = new window.Image();
+  picture.src = el.querySelector("image").getAttribute("href");
+  await picture.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, picture.width, picture.height);
+  done([picture.height, picture.width, [...data]]);
+})().catch((error) => done(`${error.stack}`));
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("colored", [True, False])
+def test_the_browser_draws_the_pixels_that_python_gave(browser, colored):
+    shape = (2, 3, 4, 3) if colored else (2, 3, 4)
+    pixels = np.random.default_rng(0).integers(0, 256, shape)
+    panel = Panel([Image(pixels, (0, 255), colored)])
+    explorer = Explorer([Slider("s", [1, 2])], [panel])
+    browser.get("about:blank")
+    data = base64.b64encode(explorer.data).decode()
+    rows, columns, drawn = browser.execute_async_script(DRAW, explorer._esm, explorer.spec, data)
+    drawn = np.array(drawn).reshape(rows, columns, 4)
+    assert (drawn[..., 3] == 255).all()
+    expected = pixels[1] if colored else np.repeat(pixels[1][..., None], 3, axis=2)
+    np.testing.assert_array_equal(drawn[..., :3], expected)

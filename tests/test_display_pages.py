@@ -1,8 +1,11 @@
 """What pages show besides the Explorer itself: its uses in the chapters, still figures, quoted code, progress."""
 
+import io
 import json
+from types import SimpleNamespace
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -12,15 +15,16 @@ from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.data.point_mass import consistency_loss, scaled_gradient
 from ict_lib.data.toy import three_modes
+from ict_lib.display import progress as shown
 from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
 from ict_lib.display.plots import curves, grid, save_grid
-from ict_lib.display.progress import progress
+from ict_lib.display.progress import Newest, images_per_second, progress
 from ict_lib.display.source import say, source
 from ict_lib.grid import karras_sigmas
 from ict_lib.records import Record
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.curriculum import doubling
-from ict_lib.training import train
+from ict_lib.training import Metrics, train
 
 matplotlib.use("Agg")
 
@@ -96,6 +100,37 @@ def test_a_saved_grid_is_the_grid(tmp_path):
     assert np.abs(pixels - grid(images, 3)).max() < 0.51
 
 
+def test_speed_is_that_between_two_records():
+    first = Metrics(seed=0, step=10, num_scales=11, loss=1.0, images_seen=1000, seconds=4.0)
+    second = Metrics(seed=0, step=20, num_scales=11, loss=1.0, images_seen=2000, seconds=6.0)
+    assert images_per_second(None, first) == 250
+    assert images_per_second(first, second) == 500
+
+
+def test_only_the_newest_images_are_shown(monkeypatch):
+    """One place on the page, filled once and then filled again."""
+    places = []
+
+    class Place:
+        def __init__(self, picture):
+            self.pictures = [picture]
+            places.append(self)
+
+        def update(self, picture):
+            self.pictures.append(picture)
+
+    monkeypatch.setattr(shown, "display", lambda picture, display_id: Place(picture))
+    newest = Newest()
+    kept = []
+    board = SimpleNamespace(picture=lambda name, sheet, step: kept.append((name, sheet.shape, step)))
+    for step, size in enumerate((8, 8, 32)):
+        newest.show(torch.zeros(25, 1, size, size), step, board)
+    assert kept == [("samples", (26, 89), 0), ("samples", (26, 89), 1), ("samples", (98, 329), 2)]
+    (place,) = places
+    decoded = [matplotlib.image.imread(io.BytesIO(picture.data), format="png").shape for picture in place.pictures]
+    assert decoded == [(34, 358, 4), (34, 358, 4), (130, 1318, 4)]
+
+
 def test_progress_passes_everything_on(capsys):
     config = RunConfig(steps=6, log_every=2, batch_size=8, network_options={"width": 8, "blocks": 1})
     seen = list(progress(train(config)))
@@ -139,6 +174,13 @@ def test_the_learning_figure_has_one_position_a_snapshot():
     assert explorer.index == [2]
     assert len(explorer.spec["sliders"][0]["text"]) == 3
     json.dumps(explorer.spec)
+
+
+def test_the_learning_figure_shows_colours_where_the_images_have_them():
+    explorer = learning_explorer([1, 2], [torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)], [2.0, 1.0])
+    mark = explorer.spec["panels"][0]["marks"][0]
+    assert mark["colored"] is True
+    assert mark["pixels"]["shape"] == [2, 8, 10 * 9 - 1, 3]
 
 
 def test_curves_draw_median_and_band_over_seeds():

@@ -45,6 +45,7 @@ def calls_home(monkeypatch, cache, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("ICT_CACHE", str(cache))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("ICT_INCEPTION", raising=False)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     return hosts
 
@@ -305,8 +306,15 @@ def weights(tmp_path, monkeypatch):
     """A file that passes for the published weights."""
     path = tmp_path / "weights.pth"
     path.write_bytes(b"weights")
-    monkeypatch.setattr(inception_weights, "HASH_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
+    publish(monkeypatch, path)
     return path
+
+
+def publish(monkeypatch, path):
+    """Let a file pass for the published one, and return the name under which it was published."""
+    name = f"inception-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth"
+    monkeypatch.setattr(inception_weights, "URL_INCEPTION_V3", f"https://example.org/{name}")
+    return name
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -332,7 +340,7 @@ def test_the_real_inception_network_with_random_weights(monkeypatch, tmp_path):
                 torch.nn.init.kaiming_normal_(weight)
     path = tmp_path / "random.pth"
     torch.save(network.state_dict(), path)
-    monkeypatch.setattr(inception_weights, "HASH_PREFIX", hashlib.sha256(path.read_bytes()).hexdigest())
+    publish(monkeypatch, path)
     images = 2 * torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(2)) - 1
     images[4:] *= 0.5
     with digits_classifier.one_thread():
@@ -353,7 +361,7 @@ def test_missing_network_is_one_clear_error(calls_home, tmp_path):
     message = str(caught.value)
     assert "weights-inception-2015-12-05-6726825d.pth" in message
     assert str(tmp_path / "kept") in message
-    assert "parameter weights" in message
+    assert "ICT_INCEPTION" in message
     assert "no network in tests" in message
     assert "urllib" not in "".join(traceback.format_exception(caught.value))
     assert not list((tmp_path / "kept").iterdir())  # no half file
@@ -366,13 +374,10 @@ def test_nothing_else_calls_home(calls_home, digits, weights):
 
 
 def test_kept_weights_are_found(tmp_path, monkeypatch, weights):
-    kept = tmp_path / inception_weights.FILE
-    weights.rename(kept)
+    kept = weights.rename(tmp_path / publish(monkeypatch, weights))
     assert inception_weights.inception_weights(cache_dir=tmp_path) == kept
-    hub = tmp_path / "torch" / "hub" / "checkpoints"
-    hub.mkdir(parents=True)
-    kept = kept.rename(hub / kept.name)
-    assert inception_weights.inception_weights(cache_dir=tmp_path) == kept  # torch-fidelity's own
+    monkeypatch.setenv("ICT_INCEPTION", str(kept.rename(tmp_path / "mine.pth")))
+    assert inception_weights.inception_weights(cache_dir=tmp_path) == tmp_path / "mine.pth"
 
 
 def test_wrong_weights_are_refused(tmp_path, weights):

@@ -35,13 +35,14 @@ class Counting(TinyInception):
 @pytest.fixture(autouse=True)
 def weights(tmp_path, monkeypatch):
     """A small extractor in Inception's place, with a file that passes for its weights."""
-    path = tmp_path / "cache" / inception_weights.FILE
+    path = tmp_path / "cache" / f"inception-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
     path.parent.mkdir()
     path.write_bytes(b"weights")
-    monkeypatch.setattr(inception_weights, "HASH_PREFIX", hashlib.sha256(b"weights").hexdigest()[:8])
+    monkeypatch.setattr(inception_weights, "URL_INCEPTION_V3", f"https://example.org/{path.name}")
     monkeypatch.setitem(FEATURE_EXTRACTORS_REGISTRY, "inception-v3-compat", Counting)
     monkeypatch.setattr(Counting, "images", 0)
     monkeypatch.setenv("ICT_CACHE", str(path.parent))
+    monkeypatch.delenv("ICT_INCEPTION", raising=False)
     return path
 
 

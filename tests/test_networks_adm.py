@@ -254,6 +254,11 @@ def test_compiles_as_one_graph(adaptive_norm):
     torch.testing.assert_close(compiled(*given), network(*given))
 
 
+@pytest.mark.parametrize(("groups", "found"), [(1, {1}), (2, {2}), (32, {2, 4, 6, 8})])
+def test_the_normalisations_have_as_many_groups_as_allowed(groups, found):
+    assert {norm.num_groups for norm in of(tiny(groups=groups), nn.GroupNorm)} == found
+
+
 # Errors and gradients
 
 

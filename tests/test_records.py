@@ -16,6 +16,7 @@ from ict_lib.recipe import CT
 from ict_lib.records import MetricsLog, exists, project_root, read, results_folder, spread, table, write
 from ict_lib.run_file import run_from
 
+RUNS = Path(__file__).resolve().parents[1] / "runs"
 RESULTS = [
     {"seed": 0, "seconds": 1.5, "images_seen": 100, "peak_memory_bytes": 5, "frechet": 3.0},
     {"seed": 1, "seconds": 2.5, "images_seen": 100, "peak_memory_bytes": 9, "frechet": 1.0},
@@ -136,6 +137,15 @@ def test_a_table_has_a_row_a_run_in_the_order_asked(project):
     ]
 
 
+def test_the_line_of_the_checkpoints_step_is_added_where_an_interruption_lost_it(tmp_path):
+    log = MetricsLog(tmp_path)
+    for step in (1, 2):
+        log.append({"step": step})
+    assert MetricsLog(tmp_path, 3, {"step": 3, "loss": 0.5}).lines()[1:] == [{"step": 2}, {"step": 3, "loss": 0.5}]
+    assert MetricsLog(tmp_path, 3, {"step": 3, "loss": 9.0}).lines()[-1] == {"step": 3, "loss": 0.5}  # there already
+    assert MetricsLog(tmp_path / "new", 3, {"step": 3}).lines() == [{"step": 3}]
+
+
 # The manifest
 
 
@@ -163,14 +173,20 @@ def test_the_manifest_names_what_the_network_did_not_take_from_the_recipe(networ
 
 
 def test_the_run_can_be_built_again_from_its_manifest():
-    found = made(recipe={"rho": 5.0}, conditional=True, learning_rate=0.5, sigma_mid=1.0)
-    outer = ("name", "notebook", "preset", "seeds", "num_samples", "sigma_mid", "evaluate_every", "recipe")
-    again = run_from({**{key: found[key] for key in outer}, **found["training"]})
+    given = {"recipe": {"rho": 5.0}, "conditional": True, "sigma_mid": 1.0, "network_options": {"width": 8}}
+    asked = {"name": "digits/test", "preset": "CT", "seeds": [0, 1, 2], "steps": 7, **given}
+    again = manifest.run_of(json.loads(json.dumps(made(**given))))
+    assert again == run_from(asked)
     assert again.config.recipe.rho == 5
-    assert (
-        manifest.manifest_of(again, RESULTS, torch.device("cpu"), load_dataset("digits"))["training"]
-        == found["training"]
-    )
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.rglob("manifest.json")), ids=lambda path: path.parent.name)
+def test_the_runs_of_all_records_can_be_built_again(path):
+    found = json.loads(path.read_text())
+    again = manifest.run_of(found)
+    assert again.name == path.parent.relative_to(RUNS).as_posix()
+    assert asdict(again.config.recipe).items() >= found["recipe"].items()
+    assert asdict(again.config).items() >= found["training"].items()
 
 
 def test_the_commit_is_that_of_git_or_unknown(project):
@@ -203,8 +219,22 @@ def test_a_missing_record_names_the_command_that_makes_it(project):
 
 def test_a_missing_result_names_those_there_are(project):
     write(results_folder("a"), {"results": RESULTS}, [])
-    with pytest.raises(ValueError, match="run 'a' has no result 'fid'; it has seed, seconds, .*, frechet"):
+    with pytest.raises(ValueError, match=r"run 'a' has no result 'fid'; it has seed, seconds, .*, frechet"):
         read("a").result("fid")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": None}, "this manifest has no 'recipe': one that `make run` wrote is needed"),
+        ({"training": []}, "this manifest has no 'training'"),
+        ({"recipe": {"dropuot": 0.1}}, "unknown field 'dropuot' of Recipe: did you mean 'dropout'"),
+        ({"training": {"network": "vgg"}}, "network is 'vgg'"),
+    ],
+)
+def test_what_is_no_manifest_of_a_run_is_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        manifest.run_of({**made(), **changes})
 
 
 def test_outside_of_the_project_the_message_says_what_to_do(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ict_lib.files import write_atomically
-from ict_lib.training.checkpoint import load_latest, save
+from ict_lib.training.checkpoint import BEST, clear, load_latest, load_step, newest, save
 
 
 def state(step):
@@ -209,3 +209,50 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     content = (folder / "step-000000001.ckpt").read_bytes()[32:]
     torch.load(io.BytesIO(content), weights_only=False)  # the trap does work
     assert canary.exists()
+
+
+# Milestones, and what a finished training leaves
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_milestones_stay_beside_the_last_three(tmp_path):
+    for step in range(1, 9):
+        save(tmp_path, step, state(step), milestone=step % 3 == 0)
+    kept = {f"step-00000000{step}-kept.ckpt" for step in (3, 6)}
+    assert names(tmp_path) == kept | {f"step-00000000{step}.ckpt" for step in (5, 7, 8)}
+    assert load_latest(tmp_path)["step"] == 8
+    assert load_step(tmp_path, 3)["step"] == 3
+    assert load_step(tmp_path, 4) is None
+    assert newest(tmp_path).name == "step-000000008.ckpt"
+
+
+def test_a_training_begun_anew_drops_the_milestones_of_later_steps(tmp_path):
+    for step in (2, 4, 6):
+        save(tmp_path, step, state(step), milestone=True)
+    save(tmp_path, 3, state(3))
+    assert names(tmp_path) == {"step-000000002-kept.ckpt", "step-000000003.ckpt"}
+
+
+def test_clearing_keeps_milestones_with_their_metrics_and_the_best_weights(tmp_path):
+    folder = tmp_path / "checkpoints" / "seed-0"
+    for step in (1, 2, 3):
+        save(folder, step, state(step), milestone=step == 2)
+    for name in (BEST, "metrics.jsonl"):
+        (folder / name).touch()
+    clear(folder)
+    assert names(folder) == {"step-000000002-kept.ckpt", BEST, "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_clearing_leaves_the_best_weights_alone_or_nothing(tmp_path, best):
+    folder = tmp_path / "checkpoints" / "seed-0"
+    save(folder, 1, state(1))
+    for name in ("metrics.jsonl", *([BEST] if best else [])):
+        (folder / name).touch()
+    clear(folder)
+    assert (tmp_path / "checkpoints").exists() == best
+    if best:
+        assert names(folder) == {BEST}

@@ -203,3 +203,43 @@ def test_no_checkpoint_is_written_after_the_nan(tmp_path, monkeypatch):
     assert training.step == 6
     list(training)
     assert same(training, uninterrupted("ICT")[0])
+
+
+def test_the_error_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+    poisoned(monkeypatch, 7, math.nan)
+    assert message_of(train(config())).endswith("the last good checkpoint is none: none was written")
+    message = message_of(train(config(folder=str(tmp_path), checkpoint_every=2)))
+    assert message.endswith(f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}")
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    """The loss of step 5 is finite, its gradient is not: step 5 would be kept as good without a look at the weights."""
+    training = train(config(folder=str(tmp_path), checkpoint_every=1))
+    parameter = next(training.student.parameters())
+    parameter.register_hook(lambda gradient: gradient * (math.nan if training.step == 4 else 1))
+    message = message_of(training)
+    assert message.startswith("a weight is not finite after step 5: stopped; the last good checkpoint is")
+    assert message.endswith("step-000000004.ckpt")
+
+
+def test_milestones_are_written_when_due_and_can_be_resumed_from(tmp_path):
+    settings = config(folder=str(tmp_path), checkpoint_every=3, milestone_every=4)
+    list(train(settings))
+    kept = {path.name for path in tmp_path.glob("*-kept.ckpt")}
+    assert kept == {f"step-{step:09d}-kept.ckpt" for step in (4, 8, 12)}
+    for path in tmp_path.iterdir():
+        if path.name != "step-000000004-kept.ckpt":
+            path.unlink()
+    training = train(settings)
+    assert training.step == 4
+    list(training)
+    assert same(training, uninterrupted("ICT")[0])
+
+
+def test_the_last_metrics_come_back_with_the_checkpoint(tmp_path):
+    settings = config(folder=str(tmp_path), checkpoint_every=1)
+    assert train(settings).last is None
+    interrupted(settings, 5)
+    training = train(settings)
+    assert (training.last.step, training.last.images_seen) == (5, 40)
+    assert training.last.loss == uninterrupted("ICT")[1][4][2]

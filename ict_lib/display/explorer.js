@@ -69,11 +69,14 @@ function drawArea(mark, at, toX, toY, floor) {
 const DRAW = { line: drawLine, points: drawPoints, area: drawArea };
 
 function drawImage(picture, panel, at, width) {
-  const [rows, columns] = panel.marks[0].pixels.shape.slice(-2);
+  const { pixels, colored } = panel.marks[0];
+  const [rows, columns] = pixels.shape.slice(colored ? -3 : -2);
   const canvas = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
   const context = canvas.getContext("2d");
   const shown = context.createImageData(columns, rows);
-  at(panel.marks[0].pixels).forEach((grey, i) => shown.data.set([grey, grey, grey, 255], 4 * i));
+  const values = at(pixels);
+  const color = colored ? (i) => values.slice(3 * i, 3 * i + 3) : (i) => Array(3).fill(values[i]);
+  for (let i = 0; i < rows * columns; i += 1) shown.data.set([...color(i), 255], 4 * i);
   context.putImageData(shown, 0, 0);
   const height = (width * rows) / columns;
   picture.setAttribute("viewBox", `0 0 ${width} ${height.toFixed(1)}`);

@@ -120,12 +120,14 @@ def _style(mark: Mark, order: int) -> dict[str, object]:
 
 
 def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> dict[str, object]:
-    pixels = align(name, image.pixels, counts, 2).astype(np.float64)
+    pixels = align(name, image.pixels, counts, 3 if image.colored else 2).astype(np.float64)
+    if image.colored and pixels.shape[-1] != 3:
+        raise ValueError(f"{name} has {pixels.shape[-1]} colours; it must have 3: red, green and blue")
     if not np.isfinite(pixels).all():
-        raise ValueError(f"{name} holds a value that is not finite; grey values must be finite")
+        raise ValueError(f"{name} holds a value that is not finite; all must be finite")
     low, high = image.value_range
-    grey = np.clip((pixels - low) / (high - low), 0, 1) * 255
-    return {"mark": "image", "pixels": packer.add(np.rint(grey).astype(np.uint8))}
+    levels = np.clip((pixels - low) / (high - low), 0, 1) * 255
+    return {"mark": "image", "colored": image.colored, "pixels": packer.add(np.rint(levels).astype(np.uint8))}
 
 
 def _panel(number: int, panel: Panel, counts: Sequence[int], packer: Packer) -> dict[str, object]:

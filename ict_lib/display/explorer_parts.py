@@ -161,13 +161,14 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A grey picture drawn crisp, for example a grid of samples; alone in its panel.
+    """A picture drawn crisp, for example a grid of samples; alone in its panel.
 
     Source: own.
 
     Args:
-        pixels: shape ``[rows, columns]`` or ``[*sliders, rows, columns]``.
+        pixels: shape ``[rows, columns]`` or ``[*sliders, rows, columns]``; of a coloured one ``[..., 3]`` after that.
         value_range: the values shown black and white; what lies outside is clipped.
+        colored: red, green and blue instead of grey.
 
     Raises:
         ValueError: if ``value_range`` does not ascend.
@@ -175,6 +176,7 @@ class Image:
 
     pixels: ArrayLike
     value_range: tuple[float, float] = (-1.0, 1.0)
+    colored: bool = False
 
     def __post_init__(self) -> None:
         _check_range("value", self.value_range, "linear")

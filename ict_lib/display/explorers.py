@@ -191,7 +191,7 @@ def learning_explorer(steps: list[int], images: list[Tensor], distances: list[fl
 
     Args:
         steps: at which the samples were drawn, two or more.
-        images: drawn from the same noise each time, ``[num, 1, height, width]`` in [-1, 1].
+        images: drawn from the same noise each time, ``[num, 1 or 3, height, width]`` in [-1, 1].
         distances: Frechet distance on pixels at those steps.
 
     Returns:
@@ -202,7 +202,7 @@ def learning_explorer(steps: list[int], images: list[Tensor], distances: list[fl
     return Explorer(
         sliders=[Slider("training step", steps, start=len(steps) - 1)],
         panels=[
-            Panel([Image(sheets)], title="One-step samples, always from the same noise"),
+            Panel([Image(sheets, colored=sheets.ndim == 4)], title="One-step samples, always from the same noise"),
             Panel(
                 [
                     Line(steps, distances, color=0),

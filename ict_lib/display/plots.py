@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,19 +49,20 @@ def grid(images: Tensor, columns: int = 10) -> np.ndarray:
     return sheet.squeeze(-1) if channels == 1 else sheet
 
 
-def save_grid(path: Path, images: Tensor, columns: int = 10, zoom: int = 4) -> None:
+def save_grid(path: Path | BinaryIO, images: Tensor, columns: int = 10, zoom: int = 4) -> None:
     """Write a grid of images as PNG, each pixel ``zoom`` by ``zoom``.
 
     Source: own.
 
     Args:
-        path: of the file.
+        path: of the file, or an open one.
         images: in [-1, 1], shape ``[num, 1 or 3, height, width]``.
         columns: images in a row.
         zoom: whole number.
     """
     sheet = grid(images, columns).repeat(zoom, axis=0).repeat(zoom, axis=1)
-    plt.imsave(path, sheet if sheet.ndim == 3 else np.stack([sheet] * 3, axis=2))  # as it is, not through a colour map
+    colours = sheet if sheet.ndim == 3 else np.stack([sheet] * 3, axis=2)  # as it is, not through a colour map
+    plt.imsave(path, colours, format="png")
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:

@@ -60,7 +60,9 @@ def _block(
     model: ConsistencyModel, data: Dataset, num: int, size: int, number: int, sigmas: tuple[float, ...], seed: int
 ) -> Tensor:
     """Draw one block of images, shape ``[size, channel, height, width]``, on the model's device."""
-    generator = torch.Generator().manual_seed(seed + (number << 32))
+    generator = torch.Generator().manual_seed(seed)
+    if number:  # the CPU's generator looks at the last 32 bits of a seed
+        generator.manual_seed(int(torch.randint(2**32, (number,), generator=generator)[-1]))
     place = torch.arange(number * size, (number + 1) * size).clamp(max=num - 1)
     label = data.labels.cpu()[place * len(data) // num].to(next(model.parameters()).device)
     return sample(model, size, data.shape, sigmas, generator, label)

@@ -22,15 +22,13 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.files import write_atomically
 from ict_lib.grid import karras_sigmas
-from ict_lib.manifest import commit, device_name
+from ict_lib.manifest import commit, device_name, run_of
 from ict_lib.objective import levels
 from ict_lib.recipe import Recipe, require
 from ict_lib.records import read
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import run_from
-from ict_lib.training.model import build_model, pick_device
+from ict_lib.trained import trained_model
+from ict_lib.training.model import pick_device
 from ict_lib.training.precision import multiplying, passing
-from ict_lib.training.weights import load_weights
 
 SCALES = (11, 161, 1281)  # levels of the first stage of iCT's curriculum, of one in the middle and of the last
 FILE = "rounding.json"  # in the folder of the run
@@ -178,35 +176,21 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
     Raises:
         FileNotFoundError: if the run has left no record or no weights.
     """
-    model, config = _trained(name)
     place, generator = pick_device(device), torch.Generator().manual_seed(0)
-    data, recipe = load_dataset(config.data), config.recipe
+    model, run = trained_model(name).to(place), run_of(read(name).manifest)
+    data, recipe = load_dataset(run.config.data), run.config.recipe
     chosen = torch.randint(len(data), (samples,), generator=generator)
     x, noise = data.batch(chosen, place), torch.randn((samples, *data.shape), generator=generator).to(place)
-    label = data.labels[chosen].to(place) if config.conditional else None
+    label = data.labels[chosen].to(place) if run.config.conditional else None
     precisions = ["fp32", *(["tf32"] if place.type == "cuda" else []), "bf16", "fp16"]
     rows, above = [], {}
     for n in SCALES:
-        found = rounding(model.to(place), x, noise, some_pairs(recipe, n), precisions, label)
+        found = rounding(model, x, noise, some_pairs(recipe, n), precisions, label)
         rows += [{"num_scales": n, **row} for row in found]
         parts = {p: [row for row in found if row["precision"] == p] for p in precisions}
         above[n] = {precision: share_above(part, recipe, n) for precision, part in parts.items()}
-    made = {"run": name, "seed": config.seed, "device": device_name(place), "commit": commit(), "samples": samples}
+    made = {"run": name, "seed": run.seeds[0], "device": device_name(place), "commit": commit(), "samples": samples}
     return {**made, "share_above_signal": above, "rows": rows}
-
-
-def _trained(name: str) -> tuple[ConsistencyModel, RunConfig]:
-    """Read the model of a run's first seed, and its configuration."""
-    record = read(name)
-    manifest, seed = record.manifest, record.manifest["seeds"][0]
-    path = record.folder / f"weights-seed-{seed}.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: git does not keep it, `make run RUN={name}` makes it")
-    config = run_from({**manifest["training"], "seeds": [seed], "recipe": manifest["recipe"]}).configs()[0]
-    data = load_dataset(config.data)
-    model = build_model(config, data.shape, data.num_classes)
-    load_weights(path, model)
-    return model, config
 
 
 def _mean_norm(batch: Tensor) -> float:

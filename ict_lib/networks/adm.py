@@ -32,7 +32,8 @@ class ADM(nn.Module):
         head_channels: channels of one head of attention.
         dropout_resolution: height of the largest feature map that has dropout.
         adaptive_norm: the embedding scales and shifts after the normalisation (AdaGN) instead of being added.
-        embedding_scale: multiplies c_noise in the positional embedding; 1000 in the released code of CT.
+        embedding_scale: multiplies c_noise in the positional embedding; 1000 in CT's released code and in diffusers.
+        groups: of the normalisation, at most.
 
     Raises:
         ValueError: if the sizes do not fit together.
@@ -51,6 +52,7 @@ class ADM(nn.Module):
         dropout_resolution: int = 16,
         adaptive_norm: bool = False,
         embedding_scale: float = 1.0,
+        groups: int = 32,
     ):
         super().__init__()
         heights = level_heights(shape, channels, multipliers, blocks, attention_resolutions)
@@ -62,8 +64,8 @@ class ADM(nn.Module):
             )
         widths, emb = [channels * m for m in multipliers], 4 * channels
         levels = list(zip(widths, heads, rates, strict=True))
-        block = partial(ResidualBlock, emb=emb, adaptive=adaptive_norm)
-        self.channels, self.embedding_scale = channels, embedding_scale
+        block = partial(ResidualBlock, emb=emb, adaptive=adaptive_norm, groups=groups)
+        self.shape, self.channels, self.embedding_scale = tuple(shape), channels, embedding_scale
         self.embedding = nn.Sequential(nn.Linear(channels, emb), nn.SiLU(), nn.Linear(emb, emb))
         self.classes = nn.Embedding(num_classes, emb) if num_classes else None
         self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1)
@@ -72,7 +74,7 @@ class ADM(nn.Module):
         self.middle = nn.ModuleList([low(head_channels=head_channels), low()])
         self._build_up(block, levels, blocks, skips)
         self.last = nn.Sequential(
-            group_norm(widths[0]), nn.SiLU(), zeroed(nn.Conv2d(widths[0], shape[0], 3, padding=1))
+            group_norm(widths[0], groups), nn.SiLU(), zeroed(nn.Conv2d(widths[0], shape[0], 3, padding=1))
         )
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:

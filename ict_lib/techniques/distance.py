@@ -1,7 +1,7 @@
 """Improvement: how far two outputs are apart. Every distance is one number a sample, shape ``[batch]``."""
 
-import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -91,51 +91,35 @@ def l1(x: Tensor, y: Tensor) -> Tensor:
     return _difference(x, y).abs().sum(dim=1)
 
 
-def lpips(x: Tensor, y: Tensor, network: nn.Module | None = None) -> Tensor:
+def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Learned perceptual distance on images resized to 224 by 224, as consistency models were first published.
 
-    Source: [CT] arXiv:2303.01469; the network is that of the ``lpips`` package (VGG16), which fetches its weights.
+    In float32, also where the rest of a training is in a shorter format.
+
+    Source: [CT] arXiv:2303.01469 and its released code for CIFAR-10. That for ImageNet 64 does the same, except that it
+    puts average pooling in the place of VGG16's max pooling.
 
     Args:
         x: images in [-1, 1], shape ``[batch, 1 or 3, height, width]``.
         y: images, same shape.
-        network: ``network(x, y) -> [batch, 1, 1, 1]``; None takes the package's, loaded once a device.
+        network: ``network(x, y) -> [batch, 1, 1, 1]`` of images with 3 channels.
 
     Returns:
         Distances, shape ``[batch]``, no unit.
 
     Raises:
         ValueError: if the shapes differ or are not images.
-        RuntimeError: if the package is missing, or VGG16's weights are neither on this machine nor to be had.
     """
     if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(
             f"x is {tuple(x.shape)}, y {tuple(y.shape)}: two equal [batch, 1 or 3, height, width] are needed"
         )
-    network = network or _vgg_lpips(x.device)
-    x, y = (
-        nn.functional.interpolate(z.expand(-1, 3, -1, -1), size=224, mode="bilinear", align_corners=False)
-        for z in (x, y)
-    )
-    return network(x, y).flatten(1).mean(dim=1)
-
-
-@functools.cache
-def _vgg_lpips(device: torch.device) -> nn.Module:
-    """Load the package's VGG network, frozen, once a device."""
-    try:
-        from lpips import LPIPS  # only this distance needs it
-    except ImportError as error:
-        raise RuntimeError("the distance lpips needs the package lpips: pip install lpips") from error
-    try:
-        network = LPIPS(net="vgg", verbose=False)
-    except OSError as error:
-        folder = f"{torch.hub.get_dir()}/checkpoints"
-        raise RuntimeError(
-            f"LPIPS needs torchvision's VGG16 weights (vgg16-397923af.pth) in {folder}, "
-            f"and they could not be fetched: {error}"
-        ) from error
-    return network.to(device).eval().requires_grad_(False)
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = (
+            nn.functional.interpolate(z.float().expand(-1, 3, -1, -1), size=224, mode="bilinear", align_corners=False)
+            for z in (x, y)
+        )
+        return network(x, y).flatten(1).mean(dim=1)
 
 
 def _difference(x: Tensor, y: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ict_lib.training import lock
-from ict_lib.training.worker import FAILURE, Job, report, watch
+from ict_lib.training.worker import FAILURE, PATIENCE, Job, report, watch
+
+WAIT = int(PATIENCE.total_seconds())  # of a node for the first one, which measures before it starts the next training
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def launch_config(job: Job) -> LaunchConfig:
         run_id=f"ict-{job.config.seed}",
         rdzv_backend="c10d",
         rdzv_endpoint=job.rendezvous,
-        rdzv_configs={"is_host": job.node_rank == 0},
+        rdzv_configs={"is_host": job.node_rank == 0, "read_timeout": WAIT, "join_timeout": WAIT},
         local_addr="127.0.0.1" if alone else None,
         max_restarts=job.max_restarts,
         monitor_interval=0.1,

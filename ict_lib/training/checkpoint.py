@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there: written aside, flushed, renamed, and checked by their content's hash."""
 
+import contextlib
 import hashlib
 import io
 import warnings
@@ -15,6 +16,7 @@ from ict_lib.run_config import RunConfig
 
 KEEP = 3
 MILESTONE = "-kept"
+BEST = "best.safetensors"
 
 
 def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> Path:
@@ -107,6 +109,23 @@ def delete_all(folder: Path) -> None:
     """
     for path in folder.glob("step-*.ckpt"):
         path.unlink()
+
+
+def clear(folder: Path) -> None:
+    """Delete what a finished training needs no more: all but its milestones, with their metrics, and its best weights.
+
+    Source: own.
+
+    Args:
+        folder: of the training; goes too if nothing is left in it, and so does the one above.
+    """
+    kept = set(folder.glob(f"step-*{MILESTONE}.ckpt"))
+    for path in set(folder.iterdir()) - kept - {folder / BEST}:
+        if not kept or path.suffix == ".ckpt":
+            path.unlink()
+    for place in (folder, folder.parent):
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any] | None:

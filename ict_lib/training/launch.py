@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ict_lib.networks.perceptual import vgg16_weights
 from ict_lib.run_config import RunConfig
 from ict_lib.training.model import pick_device
 from ict_lib.training.shards import check_processes
@@ -48,9 +49,12 @@ def launch(
     Raises:
         ValueError: if the processes cannot share the batch equally, something is missing for them, or the checkpoint
             belongs to another configuration.
+        RuntimeError: if the distance is LPIPS, and VGG16's weights are neither on this machine nor to be had.
     """
     check_processes(run_config, processes * nodes)
     _check_place(run_config, processes, nodes, node_rank, rendezvous)
+    if run_config.recipe.distance == "lpips":
+        vgg16_weights()  # one download, not one a process
     from ict_lib.training import worker  # only many processes need torch.distributed
     from ict_lib.training.launched import Launched
 

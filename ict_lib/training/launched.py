@@ -21,8 +21,6 @@ from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import build_model, pick_device
 from ict_lib.training.worker import FAILURE, METRICS, Job
 
-SEEN = "seen"
-
 
 class WorkerError(RuntimeError):
     """A process failed: its ``rank``, its ``message`` and its ``traceback``, as text.
@@ -50,7 +48,7 @@ class Launched(Iterator[Metrics]):
     Attributes:
         config: as given.
         step: of the newest metrics.
-        seconds: training time so far.
+        last: the newest metrics; None before the first.
         device: of the weights that ``student`` and ``average`` give.
     """
 
@@ -58,9 +56,11 @@ class Launched(Iterator[Metrics]):
         self._agent, self._closed, self._waiting, self._models = None, False, deque(), {}
         self._job, self._resume, self._folder = job, resume, Path(job.config.folder)
         self._log = self._folder / f"node-{job.node_rank}.log"
+        self._done_with = self._folder / f"seen-{job.node_rank}"
         self.config, self.device = job.config, pick_device(job.config.device)
-        state = (checkpoint.of_run(self.config) if resume else None) or {"step": 0, "seconds": 0.0}
-        self.step, self.seconds = min(state["step"], self._seen()), state["seconds"]
+        state = checkpoint.of_run(self.config) if resume else None
+        self.step = min(state["step"], self._seen()) if state else 0
+        self.last = Metrics(**state["last"]) if state and state["step"] == self.step else None
 
     def __len__(self) -> int:
         """Return how many records are still to come."""
@@ -68,7 +68,9 @@ class Launched(Iterator[Metrics]):
         return -(-total // every) - done // every if done < total else 0
 
     def __next__(self) -> Metrics:
-        """Wait for the next record."""
+        """Wait for the next record; whoever asks for it is done with the one before."""
+        if self._agent is not None:
+            self._done_with.write_text(str(self.step))
         try:
             while not self._waiting:
                 if self._closed or self.step >= self.config.steps:
@@ -78,10 +80,9 @@ class Launched(Iterator[Metrics]):
         except BaseException:
             self.close()
             raise
-        metrics = self._waiting.popleft()
-        self.step, self.seconds = metrics.step, metrics.seconds
-        (self._folder / SEEN).write_text(str(self.step))
-        return metrics
+        self.last = self._waiting.popleft()
+        self.step = self.last.step
+        return self.last
 
     @property
     def average(self) -> ConsistencyModel | None:
@@ -125,9 +126,9 @@ class Launched(Iterator[Metrics]):
             lock.make_free(self._folder)
             if not self._resume:
                 checkpoint.delete_all(self._folder)
-                (self._folder / SEEN).unlink(missing_ok=True)
+                self._done_with.unlink(missing_ok=True)
             state = checkpoint.of_run(self.config)
-            MetricsLog(self._folder, state["step"] if state else 0, METRICS)
+            MetricsLog(self._folder, state["step"] if state else 0, state and state["last"], METRICS)
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / METRICS).touch()
         (self._folder / FAILURE).unlink(missing_ok=True)
@@ -147,10 +148,9 @@ class Launched(Iterator[Metrics]):
             pickle.dump(self._job, pipe)
 
     def _seen(self) -> int:
-        """Read up to where a caller had the records: those that the processes had run ahead come once more."""
-        path = self._folder / SEEN
-        if path.exists():
-            return int(path.read_text() or 0)
+        """Read up to where a caller was done with the records: those after it come once more."""
+        if self._done_with.exists():
+            return int(self._done_with.read_text() or 0)
         return 0 if (self._folder / METRICS).exists() else self.config.steps
 
     def _wait(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.objective import LossOutput, consistency_training_loss
+from ict_lib.objective import LossOutput, check_distance, consistency_training_loss
 from ict_lib.processes import Alone
 from ict_lib.recipe import num_scales_at
 from ict_lib.run_config import RunConfig
@@ -75,6 +75,7 @@ class Training(Iterator[Metrics]):
         check_processes(config, self.group.processes)
         self.device = pick_device(config.device)
         self.data = (data or load_dataset(config.data)).to(self.device)
+        check_distance(config.recipe, self.data.shape, self.device)
         self.student = build_model(config, self.data.shape, self.data.num_classes).to(self.device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         own = config.recipe.teacher == "ema"

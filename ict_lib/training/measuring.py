@@ -9,9 +9,9 @@ from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.report import draw, measure
 from ict_lib.processes import Alone
 from ict_lib.run_config import RunConfig
+from ict_lib.training.checkpoint import BEST
 from ict_lib.training.weights import save_weights
 
-BEST = "best.safetensors"
 RANKED_BY = "fid_1_step"
 
 
@@ -69,6 +69,23 @@ def keep_best(path: Path, model: ConsistencyModel, step: int, value: float) -> N
     before = best_so_far(path)
     if before is None or value < before[1] or step < before[0]:  # later ones are of a training that was given up
         save_weights(path, model, {"step": str(step), RANKED_BY: repr(value)})
+
+
+def best_result(config: RunConfig) -> dict[str, float]:
+    """Return of which step a training's best weights are, and their FID, as entries of its result.
+
+    The best of many measurements looks better than it is: it was chosen by the number that is reported.
+
+    Source: own.
+
+    Args:
+        config: of the training.
+
+    Returns:
+        ``best_step`` and ``best_fid_1_step``; nothing if the training was not measured on its way.
+    """
+    best = best_so_far(Path(config.folder) / BEST) if config.folder else None
+    return {"best_step": best[0], f"best_{RANKED_BY}": best[1]} if best else {}
 
 
 def best_so_far(path: Path) -> tuple[int, float] | None:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from ict_lib.training.model import pick_device
 
 METRICS = "workers.jsonl"  # a name of its own: whoever reads the metrics may keep lines in the same folder
 FAILURE = "failure.json"
+PATIENCE = timedelta(hours=3)  # the features of ImageNet, once, by one process
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def work(config: RunConfig, training_class: type[Training] = Training) -> None:
     """
     with member(config) as (config, group):
         training = training_class(config, True, group)
-        log = MetricsLog(config.folder, training.step, METRICS) if group.rank == 0 else None
+        last = asdict(training.last) if training.last else None
+        log = MetricsLog(config.folder, training.step, last, METRICS) if group.rank == 0 else None
         for metrics in training:
             if log:
                 log.append(asdict(metrics))
@@ -88,9 +91,9 @@ def member(config: RunConfig) -> Iterator[tuple[RunConfig, Group]]:
 
 
 def _join(backend: str) -> Group:
-    """Meet the other processes."""
+    """Meet the other processes; they wait for each other as long as one of them may take to measure."""
     try:
-        distributed.init_process_group(backend)
+        distributed.init_process_group(backend, timeout=PATIENCE)
     except RuntimeError as error:  # one of them was killed before it came
         raise LostContact(f"rank {os.environ['RANK']} met nobody: {error}") from error
     return Group()

@@ -1,0 +1,77 @@
+"""The network of LPIPS: VGG16's features of two images, compared place by place; its weights are files."""
+
+import functools
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ict_lib.data.published import published_file
+
+
+@functools.cache
+def perceptual_network(device: torch.device) -> nn.Module:
+    r"""Build the network of the ``lpips`` package, with VGG16's weights from a file; frozen, float32, once a device.
+
+    .. math:: d(x, y) = \sum_l \frac{1}{H_l W_l} \sum_{h, w} w_l^T
+        \Bigl( \frac{\phi_l(x)_{hw}}{\lVert \phi_l(x)_{hw} \rVert} -
+        \frac{\phi_l(y)_{hw}}{\lVert \phi_l(y)_{hw} \rVert} \Bigr)^2
+
+    over five layers of features; the weights w, version 0.1, come with the package.
+
+    Source: Zhang et al. 2018, arXiv:1801.03924.
+
+    Args:
+        device: of the images.
+
+    Returns:
+        ``network(x, y) -> [batch, 1, 1, 1]`` for images in [-1, 1], shape ``[batch, 3, height, width]``.
+
+    Raises:
+        FileNotFoundError: if ``ICT_VGG16`` names what is not a file.
+        ValueError: if VGG16's file is damaged or another one.
+        RuntimeError: if the package is missing, or VGG16's weights are neither on this machine nor to be had.
+    """
+    try:
+        from lpips import LPIPS  # 2 s to import: only for those who ask for this distance
+    except ImportError as error:
+        raise RuntimeError(f"LPIPS needs the package lpips ({error}): pip install lpips") from None
+    state = torch.load(vgg16_weights(), map_location="cpu", weights_only=True)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision's, about arguments that the package gives it
+        network = LPIPS(net="vgg", pnet_rand=True, verbose=False)  # random: the package would download
+    for stage in network.net.children():  # its layers have the names that they have in VGG16
+        stage.load_state_dict({name: state[f"features.{name}"] for name in stage.state_dict()})
+    return network.to(device, torch.float32).eval().requires_grad_(False)
+
+
+def vgg16_weights(
+    weights: str | os.PathLike[str] | None = None, cache_dir: str | os.PathLike[str] | None = None
+) -> Path:
+    """Find VGG16's weights, or download them from where torchvision has them.
+
+    Source: own.
+
+    Args:
+        weights: path of the file; see :func:`~ict_lib.data.published.published_file` for where it is otherwise looked
+            for. The environment variable is ``ICT_VGG16``.
+        cache_dir: folder to look and download into; see `cache_folder` for where it is otherwise.
+
+    Returns:
+        Path of a file whose SHA-256 starts as its published name says.
+
+    Raises:
+        FileNotFoundError: if ``weights`` or the variable names what is not a file.
+        ValueError: if the file is damaged or another one.
+        RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
+    """
+    return published_file(_vgg16_url(), "ICT_VGG16", weights, cache_dir)
+
+
+def _vgg16_url() -> str:
+    """Return where torchvision has the weights; it takes a second to import."""
+    from torchvision.models import VGG16_Weights
+
+    return VGG16_Weights.IMAGENET1K_V1.url

@@ -1,0 +1,167 @@
+"""The trained model of a run, read back: `ict_lib.trained`; and as the command `python -m ict_lib.export` writes it."""
+
+import os
+import runpy
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from diffusers import ConsistencyModelPipeline
+
+from ict_lib.data import load_dataset
+from ict_lib.data.stand_in import FORMS
+from ict_lib.export import __main__ as export
+from ict_lib.export import load_pipeline
+from ict_lib.manifest import manifest_of
+from ict_lib.records import results_folder, write
+from ict_lib.run_file import run_from
+from ict_lib.sampling import sample
+from ict_lib.trained import trained_model
+from ict_lib.training.model import build_model
+from ict_lib.training.weights import save_weights
+
+ADM = {"channels": 16, "multipliers": [1], "blocks": 1, "attention_resolutions": [8], "head_channels": 8, "groups": 4}
+MEASURED = {"seconds": 1.0, "images_seen": 10, "peak_memory_bytes": 10, "fid_1_step": 3.0, "fid_2_steps": 2.0}
+ASKED = {
+    "name": "digits/adm-small",
+    "seeds": [3, 5],
+    "network": "adm",
+    "network_options": {**ADM, "embedding_scale": 1000},
+    "conditional": True,
+    "recipe": {"sigma_max": 60.0, "rho": 5.0, "sigma_data": 0.4},
+    "sigma_mid": 0.9,
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own, with the current folder in it."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "ict_lib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finished(**changes):
+    """Leave what a run leaves; return the models, one a seed."""
+    run, models = run_from({**ASKED, **changes}), {}
+    form = FORMS[run.config.data]
+    for config in run.configs():
+        models[config.seed] = build_model(config, form.shape, form.num_classes).eval()
+        for parameter in models[config.seed].parameters():
+            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(config.seed))
+        write(results_folder(run.name), {}, [])
+        save_weights(results_folder(run.name) / f"weights-seed-{config.seed}.safetensors", models[config.seed])
+    results = [{"seed": seed, **MEASURED} for seed in run.seeds]
+    write(results_folder(run.name), manifest_of(run, results, torch.device("cpu"), load_dataset("digits")), [])
+    return models
+
+
+def drawn(model, shape=(1, 8, 8), sigmas=(60.0,), label=None):
+    return sample(model, 4, shape, sigmas, torch.Generator().manual_seed(1), label)
+
+
+LABELS = torch.tensor([1, 2, 3, 3])
+
+
+# Value: what is read is what was trained
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"conditional": False},
+        {"network": "mlp", "network_options": {"width": 16, "blocks": 1}},
+        {"network": "mlp", "network_options": {"width": 16, "blocks": 1}, "preset": "ICT_DEEP", "conditional": False},
+        {"network": "small_unet", "network_options": {"channels": 8}},
+    ],
+)
+def test_the_model_of_each_seed_comes_back_bit_for_bit(project, changes):
+    models = finished(**changes)
+    label = LABELS if changes.get("conditional", True) else None
+    for seed in (3, 5):
+        read = trained_model("digits/adm-small", seed)
+        assert torch.equal(drawn(read, label=label), drawn(models[seed], label=label))
+        assert (read.sigma_data, read.sigma_min, read.training) == (0.4, 0.002, False)
+    assert torch.equal(drawn(trained_model("digits/adm-small")), drawn(models[3]))
+
+
+def test_the_data_need_not_be_there(project):
+    models = finished(data="cifar10", network="mlp", network_options={"width": 16, "blocks": 1})
+    read = trained_model("digits/adm-small")
+    assert torch.equal(drawn(read, (3, 32, 32)), drawn(models[3], (3, 32, 32)))
+
+
+# Invariant: the command writes the same model
+
+
+@pytest.mark.parametrize("words", [[], ["--seed", "5"]])
+def test_the_command_exports_what_diffusers_draws_alike(project, capsys, words):
+    models = finished()
+    export.main(["digits/adm-small", "made/here", *words])
+    said = capsys.readouterr().out
+    assert 'from_pretrained("made/here")' in said
+    model = models[5 if words else 3]
+    assert torch.equal(drawn(load_pipeline("made/here"), label=LABELS), drawn(model, label=LABELS))
+    pipeline = ConsistencyModelPipeline.from_pretrained("made/here", low_cpu_mem_usage=False)
+    images = pipeline(4, LABELS.tolist(), generator=torch.Generator().manual_seed(1), output_type="pt").images
+    torch.testing.assert_close(2 * images - 1, drawn(model, label=LABELS).clamp(-1, 1), rtol=0, atol=1e-4)
+    assert pipeline.scheduler.config["rho"] == 5
+    assert f"The weights here are of seed {5 if words else 3}." in (project / "made/here/README.md").read_text()
+
+
+def test_it_is_a_command(project, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["export", "--help"])
+    monkeypatch.delitem(sys.modules, "ict_lib.export.__main__")
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("ict_lib.export", run_name="__main__")
+    assert "python -m ict_lib.export" in capsys.readouterr().out
+
+
+# Errors
+
+
+def test_a_run_without_record_or_weights_names_the_command(project):
+    with pytest.raises(FileNotFoundError, match="has no record yet: `make run RUN=digits/adm-small` makes it"):
+        trained_model("digits/adm-small")
+    finished()
+    (results_folder("digits/adm-small") / "weights-seed-5.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"weights-seed-5.safetensors is missing: .*`make run RUN=digits/adm"):
+        trained_model("digits/adm-small", 5)
+    with pytest.raises(SystemExit, match=r"weights-seed-5.safetensors is missing"):
+        export.main(["digits/adm-small", "made", "--seed", "5"])
+    assert not (project / "made").exists()
+
+
+def test_a_seed_that_the_run_has_not_is_refused(project):
+    finished()
+    with pytest.raises(ValueError, match=r"seed is 0: one of the run's, \[3, 5\], is needed"):
+        trained_model("digits/adm-small", 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: b"",
+        lambda whole: safetensors.torch.save({"network.first.weight": torch.zeros(3)}),
+    ],
+)
+def test_damaged_or_foreign_weights_are_named(project, damage):
+    finished()
+    path = results_folder("digits/adm-small") / "weights-seed-3.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"weights-seed-3.safetensors is damaged, or not of the network in its manif"):
+        trained_model("digits/adm-small")
+
+
+def test_a_network_that_diffusers_cannot_hold_is_refused_in_one_line(project):
+    finished(network="mlp", network_options={"width": 16, "blocks": 1})
+    with pytest.raises(SystemExit, match=r"^network is ResidualMLP: .*\Z"):
+        export.main(["digits/adm-small", "made"])
+    assert not (project / "made").exists()

@@ -1,0 +1,173 @@
+"""In which numbers a training computes: `ict_lib.training.precision`, its use in the loop, and compilation."""
+
+import pytest
+import torch
+
+from ict_lib.techniques.dropout import shared_mask
+from ict_lib.training import train
+from ict_lib.training.model import arrange, build_model
+from ict_lib.training.precision import loss_scaler, multiplying, passing
+from tests.test_training_loop import config, numbers
+from tests.test_training_loop_resume import interrupted, message_of, same
+
+CPU = torch.device("cpu")
+PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
+
+
+def settings():
+    return [place.fp32_precision for place in PLACES]
+
+
+def trained(precision, steps=12, **changes):
+    training = train(config(precision=precision, steps=steps, **changes))
+    return training, list(training)
+
+
+# Value
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision):
+    before = settings()
+    with multiplying(precision):
+        assert settings() == ["tf32" if precision == "tf32" else "ieee"] * 2
+    assert settings() == before
+    with pytest.raises(KeyError), multiplying(precision):
+        raise KeyError
+    assert settings() == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_a_networks_passes_compute_in_what_the_precision_says(precision, dtype):
+    seen = []
+    training = train(config(precision=precision))
+    training.student.network.blocks[0].enter.register_forward_hook(lambda *hook: seen.append(hook[2].dtype))
+    output = []
+    training.student.register_forward_hook(lambda *hook: output.append(hook[2].dtype))
+    next(training)
+    assert seen == [dtype, dtype]  # teacher and student
+    assert output == [torch.float32, torch.float32]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_weights_gradients_averages_and_moments_are_32_bit(precision):
+    training, _ = trained(precision, steps=2)
+    kept = [
+        *training.student.parameters(),
+        *training.average.parameters(),
+        *[p.grad for p in training.student.parameters()],
+    ]
+    kept += [value for state in training.optimizer.state.values() for value in state.values()]
+    assert {tensor.dtype for tensor in kept} == {torch.float32}
+
+
+# Invariant: 16 bits learn nearly the same, and what follows from a gradient that overflowed is nothing
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_16_bit_training_ends_near_the_32_bit_one_but_not_on_it(precision):
+    options = {"learning_rate": 1e-3, "batch_size": 64}
+    exact, near = (numbers(trained(p, 30, **options)[0].student) for p in ("fp32", precision))
+    start = numbers(train(config(**options)).student)
+    moved = (exact - start).norm()
+    assert 0 < (near - exact).norm() < 0.5 * moved  # fp16 skips its first steps
+
+
+def test_fp32_and_tf32_are_the_same_on_a_cpu():
+    assert torch.equal(numbers(trained("fp32")[0].student), numbers(trained("tf32")[0].student))
+
+
+def overflowing(training, at):
+    """Let the gradient of some steps overflow, as one too large for fp16 does."""
+
+    def poison(gradient):
+        return gradient * float("inf") if training.step + 1 in at else gradient
+
+    next(training.student.parameters()).register_hook(poison)
+    return training
+
+
+def test_an_overflow_skips_the_step_halves_the_scale_and_is_counted():
+    training = overflowing(train(config(precision="fp16", ema_decay=0)), at=(3, 4))
+    weights, skipped, scales = [], [], []
+    for metrics in training:
+        weights.append(numbers(training.student))
+        skipped.append(metrics.skipped)
+        scales.append(training.scaler.get_scale())
+    first = scales[0]
+    assert [skipped[step - 1] - skipped[1] for step in (2, 3, 4, 5)] == [0, 1, 2, 2]
+    assert torch.equal(weights[1], weights[3])
+    assert not torch.equal(weights[3], weights[4])
+    assert scales[3] == scales[1] / 4 <= first / 4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_other_precisions_scale_nothing_and_skip_nothing(precision):
+    training, records = trained(precision)
+    assert not training.scaler.is_enabled()
+    assert {record.skipped for record in records} == {0}
+    assert loss_scaler("fp16", CPU).get_scale() == 2**16
+
+
+@pytest.mark.parametrize("after", [2, 3, 7])
+def test_fp16_resumes_bit_for_bit_with_the_scale_that_it_had(tmp_path, after):
+    options = config(precision="fp16", folder=str(tmp_path), checkpoint_every=1)
+    whole = train(config(precision="fp16"))
+    list(whole)
+    interrupted(options, after)
+    resumed = train(options)
+    assert resumed.step == after
+    list(resumed)
+    assert same(resumed, whole)
+    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+    assert resumed.last.skipped == whole.last.skipped
+
+
+# Independent reference: fp16 written out, without autocast and without a scaler
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_a_linear_layer_rounds_its_factors_and_sums(precision, dtype):
+    layer, x = torch.nn.Linear(32, 8), torch.randn(4, 32)
+    with passing(precision, CPU):
+        found = layer(x)
+    rounded = [tensor.to(dtype).double() for tensor in (x, layer.weight, layer.bias)]
+    torch.testing.assert_close(found.double(), rounded[0] @ rounded[1].T + rounded[2], rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.slow
+def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation():
+    """Compiled dropout draws from a stream of its own unless it is told not to: the mutant is the plain compile."""
+
+    def outputs(compile_it):
+        model = build_model(config(network_options={"width": 8, "blocks": 1}), (1, 8, 8), 10).train()
+        for parameter in model.parameters():
+            parameter.data.normal_(generator=torch.Generator().manual_seed(1))
+        compile_it(model)
+        x, sigma = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(2)), torch.full((6,), 2.0)
+        with shared_mask(5, CPU), torch.no_grad():
+            teacher = model(x, sigma)
+        with shared_mask(5, CPU):
+            return teacher, model(x, sigma).detach()
+
+    def check(compile_it):
+        for compiled, plain in zip(outputs(compile_it), outputs(lambda _: None), strict=True):
+            torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+
+    check(lambda model: arrange({model}, model, True))
+    with pytest.raises(AssertionError):
+        check(lambda model: model.network.compile())
+
+
+# Errors
+
+
+def test_gradients_that_overflow_at_any_scale_stop_the_training():
+    training = overflowing(train(config(precision="fp16", steps=40, log_every=5)), at=range(1, 41))
+    message = message_of(training)
+    assert message.startswith("the loss scale fell below 1 by step 20: gradients overflow at any scale: stopped")
+    assert torch.equal(numbers(training.student), numbers(train(config()).student))
