@@ -6,11 +6,11 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PORT ?= 8000
 
-.PHONY: help book test lint format serve lab run bench clean
+.PHONY: help book test lint format serve lab run bench bench-gpu clean
 
 help: ## what there is
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 $(READY): requirements.txt pyproject.toml
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer."; exit 1; }
@@ -48,8 +48,11 @@ run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] reci
 	@test -n "$(RUN)" || { echo "Say which: make run RUN=digits/ict"; exit 1; }
 	$(PYTHON) -m ict_lib.run $(RUN) $(if $(DRY),--dry) $(SET)
 
-bench: $(READY) ## measure training speed on this machine
-	$(PYTHON) -m ict_lib.training.bench
+bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
+	$(PYTHON) -m ict_lib.bench cpu --limit 340 $(CASES)
+
+bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; go on with CASES=compile
+	$(PYTHON) -m ict_lib.bench gpu --limit 520 $(CASES)
 
 clean: ## delete what was built, installed and cached
 	rm -rf _build _vendor node_modules $(VENV) .pytest_cache .ruff_cache

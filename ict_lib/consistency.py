@@ -112,7 +112,8 @@ class ConsistencyModel(nn.Module):
         Raises:
             ValueError: if ``sigma`` is neither one number nor one a sample.
         """
-        sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
+        dtype = torch.promote_types(x.dtype, torch.float32)  # the scalings never compute in 16 bits
+        sigma = torch.as_tensor(sigma, dtype=dtype, device=x.device)
         if sigma.shape not in ((), (len(x),)):
             raise ValueError(f"sigma has shape {tuple(sigma.shape)}: one number, or [batch] = [{len(x)}], is needed")
         sigma = sigma.expand(len(x))

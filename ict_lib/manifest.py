@@ -41,10 +41,7 @@ def manifest_of(run: Run, results: list[dict[str, Any]], device: torch.device, d
         "recipe_unused": unused_fields(run.config.network),
         "training": training,
         "data_checksum": data.checksum(),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
+        "versions": versions(),
         "device": device_name(device),
         "commit": commit(),
         "seconds": sum(result["seconds"] for result in results),
@@ -73,6 +70,14 @@ def run_of(manifest: dict[str, Any]) -> Run:
             raise ValueError(f"this manifest has no {part!r}: one that `make run` wrote is needed")
     asked = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
     return run_from({**asked, "recipe": manifest["recipe"], **manifest["training"]})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the numbers.
+
+    Source: own.
+    """
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
 def device_name(device: torch.device) -> str:

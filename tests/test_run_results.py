@@ -1,4 +1,4 @@
-"""What a run leaves: weights, files that are whole or not there, the manifest, the report; and the bench."""
+"""What a run leaves: weights, files that are whole or not there, the manifest, the report."""
 
 import os
 from dataclasses import asdict, replace
@@ -13,13 +13,11 @@ from ict_lib.manifest import commit, device_name, manifest_of
 from ict_lib.recipe import CT
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import Run
-from ict_lib.training.bench import overhead
 from ict_lib.training.loop import build_model
 from ict_lib.training.memory import peak_memory
 from ict_lib.training.weights import load_weights, save_weights
 
 SMALL = RunConfig(network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8)
-UNET = RunConfig(network="small_unet", network_options={"channels": 8, "blocks": 1}, batch_size=4, log_every=1)
 
 
 def model(seed=0, config=SMALL):
@@ -129,13 +127,6 @@ def test_the_commit_is_a_hash_or_said_to_be_unknown(tmp_path, monkeypatch):
     (tmp_path / "ict_lib").mkdir()
     monkeypatch.chdir(tmp_path)
     assert commit() == "unknown"
-
-
-def test_the_bench_compares_a_step_with_its_passes():
-    found = overhead(UNET, pairs=3, warm_up=1)
-    assert found["step_ms"] > 0
-    assert 0.5 < found["ratio"] < 20
-    assert found["images_per_second"] == pytest.approx(4e3 / found["step_ms"])
 
 
 # --- errors ---
