@@ -17,6 +17,7 @@ from ict_lib.data.point_mass import consistency_loss, scaled_gradient
 from ict_lib.data.toy import three_modes
 from ict_lib.display import progress as shown
 from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
+from ict_lib.display.explorers_scale import rounding_explorer
 from ict_lib.display.plots import curves, grid, save_grid
 from ict_lib.display.progress import Newest, images_per_second, progress
 from ict_lib.display.source import say, source
@@ -25,6 +26,7 @@ from ict_lib.records import Record
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.curriculum import doubling
 from ict_lib.training import Metrics, train
+from tests.test_display_explorer import unpack
 
 matplotlib.use("Agg")
 
@@ -181,6 +183,32 @@ def test_the_learning_figure_shows_colours_where_the_images_have_them():
     mark = explorer.spec["panels"][0]["marks"][0]
     assert mark["colored"] is True
     assert mark["pixels"]["shape"] == [2, 8, 10 * 9 - 1, 3]
+
+
+def test_the_rounding_figure_shows_what_was_measured_of_each_grid_and_precision():
+    """The grid of 3 levels has fewer pairs: its curves end earlier."""
+    sizes = {(n, p): (2 if n == 3 else 4) for n in (3, 9) for p in ("fp32", "bf16")}
+    rows = [
+        {
+            "num_scales": n,
+            "precision": p,
+            "sigma_hi": 0.1 * 2**i,
+            "signal": 1 / n,
+            "rounding": (1 + i) * 10.0 ** -len(p),
+        }
+        for (n, p), size in sizes.items()
+        for i in range(size)
+    ]
+    share = {str(n): {"fp32": 0.0, "bf16": n / 100} for n in (3, 9)}
+    explorer = rounding_explorer({"rows": rows, "share_above_signal": share})
+    assert [slider["text"] for slider in explorer.spec["sliders"]] == [["3", "9"], ["fp32", "bf16"]]
+    assert explorer.index == [1, 1]
+    signal, error = (unpack(explorer, mark["y"]) for mark in explorer.spec["panels"][0]["marks"])
+    (ratio, _) = (unpack(explorer, mark["y"]) for mark in explorer.spec["panels"][1]["marks"])
+    assert np.isnan(signal[0, :, 2:]).all()
+    np.testing.assert_allclose(error[1, 0], [1e-4, 2e-4, 3e-4, 4e-4], rtol=1e-6)
+    np.testing.assert_allclose(ratio[1], error[1] / signal[1], rtol=1e-6)
+    assert readout(explorer, "share of the drawn pairs with more rounding than signal")["text"][-1] == "9.0 %"
 
 
 def test_curves_draw_median_and_band_over_seeds():

@@ -6,14 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.display.plots import rounding_panels
 from ict_lib.evaluation import rounding as module
-from ict_lib.evaluation.rounding import change, main, of_run, rounding, share_above, some_pairs
+from ict_lib.evaluation.rounding import change, main, read_rounding, rounding, share_above, some_pairs
 from ict_lib.grid import karras_sigmas
 from ict_lib.recipe import CT, ICT
 from ict_lib.records import write
@@ -216,23 +214,7 @@ def test_the_command_leaves_a_record(small_run):
     assert {row["precision"] for row in found["rows"]} == {"fp32", "bf16", "fp16"}  # no tf32 on a CPU
     assert set(found["share_above_signal"]) == {"11", "21"}
     assert all(0 <= share <= 1 for shares in found["share_above_signal"].values() for share in shares.values())
-
-
-def test_the_figure_has_a_panel_a_grid_and_a_line_a_precision(small_run):
-    rows = of_run("a/b", samples=4, device="cpu")["rows"]
-    fig, axes = plt.subplots(1, 2)
-    rounding_panels(axes, rows)
-    for ax, num_scales in zip(axes, (11, 21), strict=True):
-        assert f"{num_scales}" in ax.get_title()
-        assert ax.get_legend_handles_labels()[1] == ["fp32", "bf16", "fp16"]
-        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-        drawn = ax.get_lines()[1].get_ydata().tolist()
-        wanted = [r["ratio"] for r in rows if (r["num_scales"], r["precision"]) == (num_scales, "bf16")]
-        assert drawn == wanted
-        assert any(set(edge.get_ydata()) == {1} for edge in ax.get_lines()[3:])
-    with pytest.raises(ValueError, match="1 axes for 2 grids"):
-        rounding_panels(axes[:1], rows)
-    plt.close(fig)
+    assert read_rounding("a/b") == found
 
 
 # --- errors ---
@@ -248,6 +230,11 @@ def test_what_cannot_be_compared_is_refused():
     torch.nn.init.zeros_(still.network.layer.weight)
     with pytest.raises(ValueError, match="tells the levels"):
         rounding(still, x, noise, [PAIR], ["fp32"])
+
+
+def test_a_run_that_was_not_measured_is_refused_with_the_command(small_run):
+    with pytest.raises(FileNotFoundError, match="python -m ict_lib.evaluation.rounding a/b"):
+        read_rounding("a/b")
 
 
 def test_a_run_without_weights_is_refused(small_run, capsys):

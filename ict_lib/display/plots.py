@@ -1,8 +1,7 @@
 """Static figures of the pages: one look, and grids of images. The only place where training meets matplotlib."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -101,26 +100,3 @@ def curves(ax: Axes, record: Record, key: str, label: str) -> None:
     values = [[line[key] for line in record.metrics if line["step"] == step and key in line] for step in steps]
     (line,) = ax.plot(steps, [np.median(v) for v in values], label=label)
     ax.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=line.get_color(), alpha=0.2)
-
-
-def rounding_panels(axes: Sequence[Axes], rows: list[dict[str, Any]]) -> None:
-    """Draw rounding over signal against the noise level: one panel a grid, one colour a precision, a line at 1.
-
-    Source: own.
-
-    Args:
-        axes: one for each number of levels.
-        rows: of ``rounding.json``; see :func:`ict_lib.evaluation.rounding.of_run`.
-
-    Raises:
-        ValueError: if there are more or fewer axes than grids.
-    """
-    grids, precisions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("num_scales", "precision"))
-    if len(axes) != len(grids):
-        raise ValueError(f"there are {len(axes)} axes for {len(grids)} grids, N = {grids}: one each is needed")
-    for ax, num_scales in zip(axes, grids, strict=True):
-        for precision in precisions:
-            here = [row for row in rows if (row["num_scales"], row["precision"]) == (num_scales, precision)]
-            ax.plot([row["sigma_hi"] for row in here], [row["ratio"] for row in here], marker=".", label=precision)
-        ax.axhline(1, color="0.5", linewidth=1, zorder=0)
-        ax.set(xscale="log", yscale="log", xlabel=r"noise level $\sigma$", title=f"N = {num_scales:,}")

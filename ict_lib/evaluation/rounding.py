@@ -25,7 +25,7 @@ from ict_lib.grid import karras_sigmas
 from ict_lib.manifest import commit, device_name, run_of
 from ict_lib.objective import levels
 from ict_lib.recipe import Recipe, require
-from ict_lib.records import read
+from ict_lib.records import read, results_folder
 from ict_lib.trained import trained_model
 from ict_lib.training.model import pick_device
 from ict_lib.training.precision import multiplying, passing
@@ -191,6 +191,26 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
         above[n] = {precision: share_above(part, recipe, n) for precision, part in parts.items()}
     made = {"run": name, "seed": run.seeds[0], "device": device_name(place), "commit": commit(), "samples": samples}
     return {**made, "share_above_signal": above, "rows": rows}
+
+
+def read_rounding(name: str) -> dict[str, Any]:
+    """Read what was measured of a run's model.
+
+    Source: own.
+
+    Args:
+        name: of the run, such as ``digits/ict``.
+
+    Returns:
+        What :func:`of_run` gives; the numbers of levels are texts where they are keys.
+
+    Raises:
+        FileNotFoundError: if nothing was measured, with the command that does.
+    """
+    path = results_folder(name) / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib.evaluation.rounding {name}` makes it")
+    return json.loads(path.read_text())
 
 
 def _mean_norm(batch: Tensor) -> float:
