@@ -233,7 +233,7 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_a_run_that_was_not_measured_is_refused_with_the_command(small_run):
-    with pytest.raises(FileNotFoundError, match="python -m ict_lib.evaluation.rounding a/b"):
+    with pytest.raises(FileNotFoundError, match=r"python -m ict_lib.evaluation.rounding a/b"):
         read_rounding("a/b")
 
 
