@@ -72,6 +72,15 @@ def test_it_is_downloaded_once(tmp_path, places):
     assert list(kept.parent.iterdir()) == [kept]
 
 
+def test_nothing_is_downloaded_where_that_is_not_wanted(tmp_path, places):
+    url, kept = published(tmp_path), places[2]
+    with pytest.raises(FileNotFoundError, match=rf"{NAME} is missing: downloaded from {url} .*{VARIABLE} may name a copy"):
+        published_file(url, VARIABLE, download=False)
+    assert not kept.exists()
+    put(kept)
+    assert published_file(url, VARIABLE, download=False) == kept
+
+
 def test_a_path_that_is_given_stands_alone(tmp_path, places, monkeypatch):
     """Where somebody names a file, no other one takes its place."""
     put(places[2])

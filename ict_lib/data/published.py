@@ -14,6 +14,7 @@ def published_file(
     variable: str,
     path: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
 ) -> Path:
     """Find a file that was published under a name ending in the start of its SHA-256, or download it.
 
@@ -27,12 +28,13 @@ def published_file(
         variable: environment variable that may hold the path of a copy.
         path: of a copy.
         cache_dir: folder to look and download into; see `cache_folder` for where it is otherwise.
+        download: fetch it if it is not there.
 
     Returns:
         Path of a file whose SHA-256 starts as its published name says.
 
     Raises:
-        FileNotFoundError: if ``path`` or the variable names what is not a file.
+        FileNotFoundError: if ``path`` or the variable names what is not a file, or none is there and none fetched.
         ValueError: if the file is damaged or another one.
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
@@ -48,6 +50,10 @@ def published_file(
     for place in (kept, Path(torch.hub.get_dir()) / "checkpoints" / name):
         if place.is_file():
             return _checked(place, name)
+    if not download:
+        raise FileNotFoundError(
+            f"{kept} is missing: downloaded from {url} when it is needed; {variable} may name a copy"
+        )
     return _download(url, kept, variable)
 
 

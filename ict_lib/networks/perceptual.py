@@ -48,7 +48,9 @@ def perceptual_network(device: torch.device) -> nn.Module:
 
 
 def vgg16_weights(
-    weights: str | os.PathLike[str] | None = None, cache_dir: str | os.PathLike[str] | None = None
+    weights: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
 ) -> Path:
     """Find VGG16's weights, or download them from where torchvision has them.
 
@@ -58,16 +60,17 @@ def vgg16_weights(
         weights: path of the file; see :func:`~ict_lib.data.published.published_file` for where it is otherwise looked
             for. The environment variable is ``ICT_VGG16``.
         cache_dir: folder to look and download into; see `cache_folder` for where it is otherwise.
+        download: fetch them if they are not there.
 
     Returns:
         Path of a file whose SHA-256 starts as its published name says.
 
     Raises:
-        FileNotFoundError: if ``weights`` or the variable names what is not a file.
+        FileNotFoundError: if ``weights`` or the variable names what is not a file, or none is there and none fetched.
         ValueError: if the file is damaged or another one.
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
-    return published_file(_vgg16_url(), "ICT_VGG16", weights, cache_dir)
+    return published_file(_vgg16_url(), "ICT_VGG16", weights, cache_dir, download)
 
 
 def _vgg16_url() -> str:
