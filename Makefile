@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PORT ?= 8000
 
-.PHONY: help book test lint format serve lab run bench bench-gpu clean
+.PHONY: help book test lint format serve lab run plan bench bench-gpu clean
 
 help: ## what there is
 	@echo "make TARGET, where TARGET is one of:"
@@ -47,6 +47,10 @@ lab: $(READY) ## open the chapters in JupyterLab
 run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"; DRY=1 tries it in 3 steps
 	@test -n "$(RUN)" || { echo "Say which: make run RUN=digits/ict"; exit 1; }
 	$(PYTHON) -m ict_lib.run $(RUN) $(if $(DRY),--dry) $(SET)
+
+plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict GPUS=8 SET="recipe.dropout=0.1"
+	@test -n "$(RUN)" || { echo "Say which: make plan RUN=cifar10/ict GPUS=8"; exit 1; }
+	@$(PYTHON) -m ict_lib.plan $(RUN) $(if $(GPUS),--devices $(GPUS)) $(SET)
 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
 	$(PYTHON) -m ict_lib.bench cpu --limit 340 $(CASES)

@@ -1,0 +1,96 @@
+"""What a run still needs on this machine: looked for, never fetched."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from ict_lib.data import imagenet64, load_dataset
+from ict_lib.evaluation.inception_weights import inception_weights
+from ict_lib.networks.perceptual import vgg16_weights
+from ict_lib.plan.estimate import Plan
+
+
+def missing(plan: Plan, folder: Path) -> list[str]:
+    """List what has to be done on this machine before a run can start.
+
+    Source: own.
+
+    Args:
+        plan: of the run.
+        folder: that the results go to; it need not exist.
+
+    Returns:
+        One line a thing, with the command where there is one; empty if nothing is missing.
+    """
+    return [*_files(plan), *_devices(plan), *_disk(plan, folder)]
+
+
+def fault(load: Callable[[], object]) -> str | None:
+    """Say what is wrong with a file that something needs.
+
+    Source: own.
+
+    Args:
+        load: reads the file.
+
+    Returns:
+        The error's message; None if there is none.
+    """
+    try:
+        load()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def lacks_vgg16(plan: Plan) -> str | None:
+    """Say what is wrong with the weights of LPIPS, if the run needs them.
+
+    Source: own.
+
+    Args:
+        plan: of the run.
+
+    Returns:
+        The message; None if nothing is wrong.
+    """
+    return fault(lambda: vgg16_weights(download=False)) if plan.config.recipe.distance == "lpips" else None
+
+
+def _files(plan: Plan) -> Iterator[str]:
+    """Look for the data set, and for the weights of other networks."""
+    name = plan.config.data
+    wrong = fault(lambda: imagenet64.load(check=False) if name == "imagenet64" else load_dataset(name))
+    if wrong:
+        yield f"data set: {wrong}"
+    if name != "digits" and (wrong := fault(lambda: inception_weights(download=False))):
+        yield f"Inception, for the FID: {wrong}"
+    if wrong := lacks_vgg16(plan):
+        yield f"VGG16, for LPIPS: {wrong}"
+
+
+def _devices(plan: Plan) -> Iterator[str]:
+    """Compare the CUDA devices with what is asked for; the digits need none."""
+    here = torch.cuda.device_count()
+    if plan.config.data != "digits" and here < plan.devices:
+        yield f"devices: this machine has {here} of the {plan.devices} CUDA devices"
+    for name, size in {_memory_of(number) for number in range(min(here, plan.devices))}:
+        if size < plan.memory.most:
+            sizes = f"{size / 1e9:.0f} GB, and {plan.memory.most / 1e9:.0f} GB are wanted"
+            yield f"memory: {name} has {sizes}; a smaller micro_batch wants less"
+
+
+def _memory_of(number: int) -> tuple[str, int]:
+    """Return the name and the memory of a CUDA device, in bytes."""
+    properties = torch.cuda.get_device_properties(number)
+    return properties.name, properties.total_memory
+
+
+def _disk(plan: Plan, folder: Path) -> Iterator[str]:
+    """Compare what is free with what the run will write."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free, needed = shutil.disk_usage(place).free, sum(plan.disk.values()) - plan.disk["data set"]
+    if free < needed:
+        yield f"disk: {place} has {free / 1e9:.0f} GB free, and {needed / 1e9:.0f} GB are needed"

@@ -1,0 +1,138 @@
+"""What a run lacks on this machine: `ict_lib.plan.missing`."""
+
+import gzip
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ict_lib.plan import missing as module
+from ict_lib.plan.cost import Memory
+from ict_lib.plan.estimate import Plan
+from ict_lib.plan.missing import fault, lacks_vgg16, missing
+from ict_lib.plan.passes import Passes
+from ict_lib.recipe import CT, ICT
+from ict_lib.run_config import RunConfig
+
+LPIPS = replace(CT, distance="lpips")
+
+
+def plan(data="cifar10", recipe=ICT, devices=8, memory=10 * 10**9, disk=10**6):
+    config = RunConfig(data=data, recipe=recipe)
+    sizes = Memory({"weights": memory}, {"backward pass": 0}), {"weights": disk, "data set": 10**18}
+    return Plan("a/run", config, 1, devices, Passes(1, 1, 0, 1, 1, 1), *sizes, [])
+
+
+def of_topic(lines, topic):
+    return [line for line in lines if line.startswith(topic)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_there(tmp_path, monkeypatch):
+    """A machine with no data, no weights, no network and no accelerator."""
+    for variable, folder in (("ICT_CACHE", "cache"), ("ICT_DATA", "data"), ("TORCH_HOME", "torch")):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    for variable in ("ICT_INCEPTION", "ICT_VGG16"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("something was downloaded"))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("something was downloaded"))
+
+
+# --- value: one line a thing, with the command ---
+
+
+def test_the_digits_need_nothing(tmp_path):
+    assert missing(plan("digits", devices=2), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "command"),
+    [
+        ("cifar10", "python -m ict_lib.data.cifar10"),
+        ("imagenet64", "python -m ict_lib.data.imagenet64 SOURCE"),
+        ("fashion_mnist", "python -m ict_lib.data.fashion_mnist"),
+    ],
+)
+def test_the_command_that_makes_the_data_is_said(tmp_path, monkeypatch, data, command):
+    monkeypatch.setattr("ict_lib.data.fashion_mnist.DEBIAN", tmp_path / "none")
+    line = of_topic(missing(plan(data), tmp_path), "data set")[0]
+    assert command in line
+    assert str(tmp_path / "data") in line
+
+
+def test_inception_is_looked_for_and_vgg16_only_for_lpips(tmp_path):
+    lines = missing(plan(), tmp_path)
+    assert len(of_topic(lines, "Inception")) == 1
+    assert "weights-inception-2015-12-05-6726825d.pth is missing" in of_topic(lines, "Inception")[0]
+    assert "ICT_INCEPTION" in of_topic(lines, "Inception")[0]
+    assert of_topic(lines, "VGG16") == []
+    line = of_topic(missing(plan(recipe=LPIPS), tmp_path), "VGG16")[0]
+    assert "vgg16-397923af.pth is missing" in line
+    assert "ICT_VGG16" in line
+
+
+def test_devices_are_counted(tmp_path, monkeypatch):
+    assert "devices: this machine has 0 of the 8 CUDA devices" in missing(plan(), tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(module, "_memory_of", lambda number: ("a device", 24 * 10**9))
+    assert of_topic(missing(plan(), tmp_path), "devices") == []
+
+
+def test_a_device_that_is_too_small_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(module, "_memory_of", lambda number: ("a device", 24 * 10**9))
+    assert of_topic(missing(plan(memory=23 * 10**9), tmp_path), "memory") == []
+    small = of_topic(missing(plan(memory=25 * 10**9), tmp_path), "memory")
+    assert small == ["memory: a device has 24 GB, and 25 GB are wanted; a smaller micro_batch wants less"]
+
+
+def test_a_disk_that_is_too_small_is_said_for_a_folder_that_is_not_there_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=5 * 10**9))
+    folder = tmp_path / "runs" / "a" / "run"
+    assert of_topic(missing(plan(disk=4 * 10**9), folder), "disk") == []
+    said = f"disk: {tmp_path} has 5 GB free, and 6 GB are needed"
+    assert of_topic(missing(plan(disk=6 * 10**9), folder), "disk") == [said]
+
+
+# --- invariant: what is there is not asked for ---
+
+
+def test_files_that_are_there_are_not_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "load_dataset", lambda name: name)
+    monkeypatch.setattr(module, "inception_weights", lambda download: "a file")
+    monkeypatch.setattr(module, "vgg16_weights", lambda download: "a file")
+    assert [line for line in missing(plan(recipe=LPIPS), tmp_path) if not line.startswith("devices")] == []
+
+
+def test_all_pixels_of_imagenet_are_not_read_for_a_plan(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module.imagenet64, "load", lambda check: asked.append(check))
+    assert of_topic(missing(plan("imagenet64"), tmp_path), "data set") == []
+    assert asked == [False]
+
+
+# --- errors: a damaged file is named, and stops nothing ---
+
+
+def test_a_damaged_file_is_said(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"no images"))
+    line = of_topic(missing(plan("fashion_mnist"), tmp_path), "data set")[0]
+    assert "is damaged" in line
+    (tmp_path / "wrong.pth").write_bytes(b"no weights")
+    monkeypatch.setenv("ICT_INCEPTION", str(tmp_path / "wrong.pth"))
+    assert "is damaged" in of_topic(missing(plan(), tmp_path), "Inception")[0]
+
+
+def test_a_fault_is_a_message_or_none():
+    assert fault(lambda: 1) is None
+    assert fault(lambda: Path("/none/there").read_text()) == "[Errno 2] No such file or directory: '/none/there'"
+    with pytest.raises(ZeroDivisionError):
+        fault(lambda: 1 / 0)
+    assert lacks_vgg16(plan()) is None
+    assert "vgg16" in lacks_vgg16(plan(recipe=LPIPS))
