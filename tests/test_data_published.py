@@ -74,7 +74,9 @@ def test_it_is_downloaded_once(tmp_path, places):
 
 def test_nothing_is_downloaded_where_that_is_not_wanted(tmp_path, places):
     url, kept = published(tmp_path), places[2]
-    with pytest.raises(FileNotFoundError, match=rf"{NAME} is missing: downloaded from {url} .*{VARIABLE} may name a copy"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{NAME} is missing: downloaded from {url} .*{VARIABLE} may name a copy"
+    ):
         published_file(url, VARIABLE, download=False)
     assert not kept.exists()
     put(kept)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ict_lib.bench.arithmetic import forward_flops
 from ict_lib.data.stand_in import FORMS, stand_in
 from ict_lib.plan.live import LiveBytes
 from ict_lib.plan.passes import SAMPLED, Passes, count_passes, without_memory
@@ -123,6 +124,11 @@ def test_images_are_drawn_as_many_at_a_time_as_sampling_does():
 
     sample(Spy(), 1500, (1, 2, 2))
     assert seen == [1024, 476]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_forward_pass_is_counted_as_for_the_bench(name):
+    assert counted(SMALL[name]).forward == forward_flops(SMALL[name])
 
 
 # --- independent slow reference: a real training step, operation by operation ---

@@ -4,7 +4,9 @@ from dataclasses import replace
 from math import inf
 
 import pytest
+import torch
 
+from ict_lib.bench import timing
 from ict_lib.plan import speed
 from ict_lib.plan.speed import fitting, measure_speed
 from ict_lib.run_config import Measuring, RunConfig
@@ -23,7 +25,7 @@ class Clock:
         clock, left = self, [self.first]
 
         class Fake:
-            last = None
+            last, device = None, torch.device("cpu")
 
             def __init__(self):
                 self.config = config
@@ -39,7 +41,7 @@ def clock(monkeypatch):
     def install(*numbers):
         made = Clock(*numbers)
         monkeypatch.setattr(speed, "Training", made.training)
-        monkeypatch.setattr(speed.time, "perf_counter", lambda: made.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: made.now)
         return made
 
     return install

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ict_lib.bench.arithmetic import PASSES
 from ict_lib.data.stand_in import Form
 from ict_lib.objective import distance_between
 from ict_lib.plan.live import LiveBytes
@@ -51,7 +52,7 @@ class Passes(NamedTuple):
         Student forward, its backward pass, which takes two, and teacher forward. A distance's network has fixed weights
         and takes the gradient of one of its two images: half of its forward operations once more.
         """
-        return 4 * self.forward + 3 * self.distance // 2
+        return PASSES * self.forward + 3 * self.distance // 2
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """How fast this machine trains: a real training on random bytes, for about a minute."""
 
-import time
 from dataclasses import replace
 from math import inf
 from statistics import median
 from typing import NamedTuple
 
+from ict_lib.bench.timing import seconds_of
 from ict_lib.data.stand_in import FORMS, stand_in
 from ict_lib.manifest import device_name
 from ict_lib.run_config import RunConfig
@@ -111,10 +111,8 @@ def _warm(config: RunConfig, batch: int, patience: float = LONGEST) -> Training:
 
 
 def _seconds(training: Training, patience: float = LONGEST) -> float:
-    """Time one step; its loss is read at the end, so the device has finished by then."""
-    started = time.perf_counter()
-    next(training)
-    took = time.perf_counter() - started
+    """Time one step, and stop if it took too long."""
+    took = seconds_of(lambda: next(training), training.device)
     if took > patience:
         raise TimeoutError(f"a step of {training.config.batch_size} images took {took:.0f} s: stopped")
     return took
