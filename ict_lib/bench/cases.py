@@ -52,7 +52,7 @@ class Network:
     every: int = 1
 
 
-# A batch is what one of eight GPUs and more has of the paper's, or what its memory holds.
+# Batches are the share of one GPU: of the paper's 1024 among 4, of its 4096 among 64.
 PAPER = {
     "ncsnpp": Network("cifar10", 256, 1024, every=2),
     "adm": Network("imagenet64", 64, 256, conditional=True, every=2),
@@ -76,7 +76,7 @@ def gpu_cases(
     Returns:
         The cases, in the order in which they are measured.
     """
-    case = partial(_training, device=device)
+    case = partial(_training, device=device, seconds=6.0)
     plain = [case(name, sizes, precision) for name, sizes in networks.items() for precision in PRECISIONS]
     mixed_first = ("bf16", "tf32", "fp16", "fp32")
     compiled = [case(name, sizes, precision, True) for precision in mixed_first for name, sizes in networks.items()]
@@ -128,7 +128,9 @@ def chosen(cases: list[Case], words: list[str]) -> list[Case]:
     return [case for case in cases if not words or any(word in case.name for word in words)]
 
 
-def _training(name: str, sizes: Network, precision: str, compiled: bool = False, device: str = "cpu") -> Case:
+def _training(
+    name: str, sizes: Network, precision: str, compiled: bool = False, device: str = "cpu", seconds: float = 10.0
+) -> Case:
     """Lay out the training of one network."""
     config = RunConfig(
         data=sizes.data,
@@ -144,7 +146,7 @@ def _training(name: str, sizes: Network, precision: str, compiled: bool = False,
     about = {"network": name, "precision": precision, "compile": compiled, "batch_size": sizes.batch}
     samples = 0 if compiled else sizes.samples  # sampling is not compiled
     title = f"{name}/{precision}" + "/compile" * compiled
-    return Case(title, measures.training, {"config": config, "samples": samples}, about)
+    return Case(title, measures.training, {"config": config, "samples": samples, "seconds": seconds}, about)
 
 
 def _ceilings(device: str, precisions: tuple[str, ...], size: int) -> Case:
