@@ -30,8 +30,9 @@ def text(chapter):
     return "\n".join(cell.source for cell in notebook(chapter).cells if cell.cell_type == "markdown")
 
 
-def test_the_four_pages_are_there():
-    assert CHAPTERS == ["book/introduction", "book/consistency_model", "book/teacher", "book/reproduce"]
+def test_the_pages_are_there():
+    names = ["introduction", "consistency_model", "teacher", "reproduce", "scale"]
+    assert [f"book/{name}" for name in names] == CHAPTERS
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -95,7 +96,7 @@ def test_the_run_notebook_takes_exactly_the_parameters_of_a_run():
 
 def test_measured_numbers_are_not_typed():
     """No decimal number in the prose about experiments: those come through ``say`` from a record."""
-    for chapter in ("book/teacher", "book/reproduce"):
+    for chapter in ("book/teacher", "book/reproduce", "book/scale"):
         seen = text(chapter).split("## The experiment")[1].split("## When it breaks")[0]
         prose = re.sub(r"\$.*?\$|`.*?`", "", seen, flags=re.DOTALL)
         assert not re.findall(r"\d+\.\d+", prose), chapter

@@ -57,8 +57,8 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
         readouts=[
             Readout("share of the drawn pairs with more rounding than signal", 100 * above, "{:.1f} %"),
         ],
-        caption="Raise N: the two outputs come closer, the rounding stays. Then change the precision: each halving of "
-        "the digits lifts the orange line. Where it is above the blue one, rounding decides what is learned.",
+        caption="Raise N: the two outputs come closer, the rounding stays. Then change the precision: the fewer digits, "
+        "the higher the line of the rounding. Where it crosses the other, half of what a step sees is rounding.",
     )
 
 

@@ -18,7 +18,7 @@ def sample(
     sigmas: Sequence[float] = (80.0,),
     generator: torch.Generator | None = None,
     label: Tensor | None = None,
-    batch_size: int = 1024,
+    batch_size: int = 256,
 ) -> Tensor:
     r"""Draw samples: one network evaluation for each noise level.
 

@@ -19,7 +19,6 @@ from ict_lib.run_config import RunConfig
 from ict_lib.techniques.teacher import ema_decay
 from ict_lib.training import checkpoint
 from ict_lib.training.ema import ema_update
-from ict_lib.training.measuring import measure_together
 from ict_lib.training.memory import peak_memory
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import arrange, build_model, pick_device
@@ -172,6 +171,8 @@ class Training(Iterator[Metrics]):
         asked = self.config.measuring
         if asked is None or not self._passed(asked.every, steps_taken):
             return {}
+        from ict_lib.training.measuring import measure_together  # torch-fidelity takes a second to load
+
         return measure_together(self.average, self.data, self.config, self.step, self.group)
 
     def _passed(self, every: int, steps_taken: int) -> bool:
