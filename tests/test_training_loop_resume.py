@@ -207,7 +207,7 @@ def test_no_checkpoint_is_written_after_the_nan(tmp_path, monkeypatch):
 
 def test_the_error_names_the_last_good_checkpoint(tmp_path, monkeypatch):
     poisoned(monkeypatch, 7, math.nan)
-    assert message_of(train(config())).endswith("the last good checkpoint is none: none was written")
+    assert message_of(train(config())).endswith("stopped; there is no checkpoint")
     message = message_of(train(config(folder=str(tmp_path), checkpoint_every=2)))
     assert message.endswith(f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}")
 

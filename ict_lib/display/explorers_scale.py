@@ -21,7 +21,8 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
         The figure: two sliders, two pictures.
     """
     rows = found["rows"]
-    scales, precisions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("num_scales", "precision"))
+    scales, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("num_scales", "precision"))
+    precisions = sorted(names, key=lambda name: sum(row["rounding"] for row in rows if row["precision"] == name))
     sigma, signal, error = (
         torch.stack([_on_one_grid(rows, n, scales, precisions, key) for n in scales])
         for key in ("sigma_hi", "signal", "rounding")
@@ -32,7 +33,7 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
     return Explorer(
         sliders=[
             Slider("noise levels N", scales, start=len(scales) - 1),
-            Slider("precision of the passes", precisions, start=min(1, len(precisions) - 1)),
+            Slider("precision of the passes", precisions, start=len(precisions) - 1),
         ],
         panels=[
             Panel(
@@ -57,8 +58,8 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
         readouts=[
             Readout("share of the drawn pairs with more rounding than signal", 100 * above, "{:.1f} %"),
         ],
-        caption="Raise N: the two outputs come closer, the rounding stays. Then change the precision: the fewer digits, "
-        "the higher the line of the rounding. Where it crosses the other, half of what a step sees is rounding.",
+        caption="Lower N and raise it again: the two outputs come closer, the rounding stays. Then change the "
+        "precision: the fewer digits, the more rounding. Where the lines cross, half of what a step sees is rounding.",
     )
 
 

@@ -183,7 +183,8 @@ class Training(Iterator[Metrics]):
         """Say what happened, and from where the training could go on with other settings."""
         folder = self.config.folder
         newest = checkpoint.newest(Path(folder)) if folder else None
-        return FloatingPointError(f"{what}: stopped; the last good checkpoint is {newest or 'none: none was written'}")
+        left = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
+        return FloatingPointError(f"{what}: stopped; {left}")
 
     def _save_if_due(self, steps_taken: int) -> None:
         """Write a checkpoint when ``checkpoint_every`` was passed, and at the end; one with a NaN is not written."""
