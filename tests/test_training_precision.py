@@ -11,12 +11,13 @@ from tests.test_training_loop import config, numbers
 from tests.test_training_loop_resume import interrupted, message_of, same
 
 CPU = torch.device("cpu")
-PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
 
 
 def settings():
-    return [place.fp32_precision for place in PLACES]
+    """Whether TF32 is allowed in products and convolutions, and what compilation asks for."""
+    allowed = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+    return [*allowed, torch.get_float32_matmul_precision()]
 
 
 def trained(precision, steps=12, **changes):
@@ -31,7 +32,7 @@ def trained(precision, steps=12, **changes):
 def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision):
     before = settings()
     with multiplying(precision):
-        assert settings() == ["tf32" if precision == "tf32" else "ieee"] * 2
+        assert settings() == ([True, True, "high"] if precision == "tf32" else [False, False, "highest"])
     assert settings() == before
     with pytest.raises(KeyError), multiplying(precision):
         raise KeyError

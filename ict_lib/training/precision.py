@@ -20,15 +20,17 @@ def multiplying(precision: str) -> Iterator[None]:
     Args:
         precision: ``tf32`` rounds, all others do not.
     """
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [place.fp32_precision for place in places]
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
     try:
-        for place in places:
-            place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        for (
+            place
+        ) in places:  # not by the newer fp32_precision: compilation asks by the older names, and refuses a mixture
+            place.allow_tf32 = precision == "tf32"
         yield
     finally:
         for place, value in zip(places, before, strict=True):
-            place.fp32_precision = value
+            place.allow_tf32 = value
 
 
 def passing(precision: str, device: torch.device) -> AbstractContextManager:
