@@ -25,7 +25,7 @@ export PORT=${PORT:-29500} PYTHON=${PYTHON:-.venv/bin/python}
 export PLACES="nodes=$SLURM_JOB_NUM_NODES rendezvous=$first:$PORT"
 
 # One task a machine; --kill-on-bad-exit ends all when one fails, so that a requeue starts them together.
-srun --kill-on-bad-exit=1 bash -c '
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
   if [ "$SLURM_NODEID" -eq 0 ]; then
     exec "$PYTHON" -m ict_lib.run "$@" $PLACES
   else

@@ -16,7 +16,7 @@ from tests.test_run import ROOT, project, run_command  # noqa: F401
 # What SLURM's own commands do, for two machines that are both this one.
 COMMANDS = {
     "scontrol": '#!/bin/sh\necho "127.0.0.1"\necho "127.0.0.2"\n',
-    "srun": '#!/bin/sh\nshift\nSLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; first=$?; wait $!; exit $((first + $?))\n',
+    "srun": '#!/bin/sh\nshift 2\nSLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; first=$?; wait $!; exit $((first + $?))\n',
 }
 
 
@@ -38,6 +38,7 @@ def slurm(tmp_path, project):  # noqa: F811
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "SLURM_JOB_NODELIST": "both",
         "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
         "PYTHON": sys.executable,
         "PORT": str(free_port()),
     }

@@ -59,7 +59,7 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
             Readout("share of the drawn pairs with more rounding than signal", 100 * above, "{:.1f} %"),
         ],
         caption="Lower N and raise it again: the two outputs come closer, the rounding stays. Then change the "
-        "precision: the fewer digits, the more rounding. Where the lines cross, half of what a step sees is rounding.",
+        "precision: the fewer digits, the more rounding. Where the lines cross, rounding is as long as the signal.",
     )
 
 
