@@ -14,7 +14,7 @@ from ict_lib.bench.__main__ import line, main, run
 from ict_lib.bench.arithmetic import forward_flops, product_rate
 from ict_lib.bench.cases import Case, Network, chosen, cpu_cases, gpu_cases
 from ict_lib.bench.isolation import isolated
-from ict_lib.bench.measures import packed_stand_in, processes, training
+from ict_lib.bench.measures import ceilings, packed_stand_in, processes, training
 from ict_lib.bench.timing import bare_passes, overhead, repeated
 from ict_lib.data.mapped import MappedPixels
 from ict_lib.data.stand_in import stand_in
@@ -190,6 +190,13 @@ def test_the_compiled_cases_of_a_gpu_run_on_a_cpu():
     small = {"mlp": Network("digits", 4, options={"width": 16, "blocks": 1}, every=2)}  # the U-Nets take minutes
     (row,) = check_all(short(chosen(gpu_cases(small, "cpu", size=32), ["ceiling", "bf16/compile"])))
     assert row["compiled"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_process_of_its_own_finds_the_gpu():
+    found = isolated(ceilings, {"device": "cuda", "precisions": ["fp32"], "size": 256}, 120)
+    assert found["flops"]["fp32"] > 0
 
 
 @pytest.mark.gpu
