@@ -1,5 +1,7 @@
 """In which numbers a training computes: `ict_lib.training.precision`, its use in the loop, and compilation."""
 
+import math
+
 import pytest
 import torch
 
@@ -162,6 +164,27 @@ def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation()
     check(lambda model: arrange({model}, model, True))
     with pytest.raises(AssertionError):
         check(lambda model: model.network.compile())
+
+
+# On a GPU: never run yet
+
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+UNET = {"network": "small_unet", "network_options": {"channels": 8, "blocks": 1}, "device": "cuda"}
+
+
+@pytest.mark.parametrize("precision", [pytest.param(name, marks=GPU) for name in PRECISIONS])
+def test_every_precision_trains_on_a_gpu_with_channels_beside_each_other(precision):
+    training, records = trained(precision, **UNET)
+    assert all(math.isfinite(record.loss) for record in records)
+    assert training.student.network.first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert {p.dtype for p in training.student.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", [pytest.param(name, marks=GPU) for name in ("tf32", "fp16")])
+def test_a_compiled_training_on_a_gpu_ends_near_the_plain_one(precision):
+    """TF32 among them: compilation asks how it was set."""
+    plain, compiled = (numbers(trained(precision, compile=c, **UNET)[0].student) for c in (False, True))
+    assert (plain - compiled).abs().max() < 0.01
 
 
 # Errors
