@@ -100,7 +100,7 @@ def cpu_cases() -> list[Case]:
         _processes(),
         _loading("cpu", 4096, 256),
         case("mlp", mlp, "bf16"),
-        case("ncsnpp", Network("cifar10", 8), "fp32"),
+        case("ncsnpp", Network("cifar10", 4), "fp32"),
         case("mlp", mlp, "fp32", True),
         case("small_unet", unet, "fp32", True),  # last: it takes minutes to compile on a busy machine
     ]
