@@ -178,7 +178,7 @@ def test_both_formats_of_files_are_read(weights, monkeypatch, tmp_path, new):
     """Files of 2017 are not zip archives."""
     path = tmp_path / "vgg16.pth"
     torch.save(torch.load(weights), path, _use_new_zipfile_serialization=new)
-    monkeypatch.setattr(perceptual, "published_file", lambda *_: path)
+    monkeypatch.setattr(perceptual, "published_file", lambda *_, download: path)
     first = next(perceptual_network(CPU).net.parameters())
     assert torch.equal(first, vgg16_state()["features.0.weight"])
 

@@ -1,7 +1,6 @@
 """The network of LPIPS: VGG16's features of two images, compared place by place; its weights are files."""
 
 import functools
-import os
 import warnings
 from pathlib import Path
 
@@ -47,30 +46,23 @@ def perceptual_network(device: torch.device) -> nn.Module:
     return network.to(device, torch.float32).eval().requires_grad_(False)
 
 
-def vgg16_weights(
-    weights: str | os.PathLike[str] | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    download: bool = True,
-) -> Path:
-    """Find VGG16's weights, or download them from where torchvision has them.
+def vgg16_weights(download: bool = True) -> Path:
+    """Find VGG16's weights where :func:`~ict_lib.data.published.published_file` looks, or download torchvision's.
 
     Source: own.
 
     Args:
-        weights: path of the file; see :func:`~ict_lib.data.published.published_file` for where it is otherwise looked
-            for. The environment variable is ``ICT_VGG16``.
-        cache_dir: folder to look and download into; see `cache_folder` for where it is otherwise.
         download: fetch them if they are not there.
 
     Returns:
-        Path of a file whose SHA-256 starts as its published name says.
+        Path of the published file; the environment variable ``ICT_VGG16`` may name a copy.
 
     Raises:
-        FileNotFoundError: if ``weights`` or the variable names what is not a file, or none is there and none fetched.
+        FileNotFoundError: if the variable names what is not a file, or none is there and none fetched.
         ValueError: if the file is damaged or another one.
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
-    return published_file(_vgg16_url(), "ICT_VGG16", weights, cache_dir, download)
+    return published_file(_vgg16_url(), "ICT_VGG16", download=download)
 
 
 def _vgg16_url() -> str:
