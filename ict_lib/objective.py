@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ict_lib.grid import karras_sigmas
-from ict_lib.networks.perceptual import perceptual_network
+from ict_lib.networks.lpips import perceptual_network
 from ict_lib.recipe import Recipe, num_scales_at
 from ict_lib.techniques import distance, dropout, noise_schedule, weighting
 
@@ -78,7 +78,7 @@ def distance_between(recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes differ, or the distance is LPIPS and they are not those of images.
         RuntimeError: if LPIPS lacks its package or its weights; see
-            :func:`~ict_lib.networks.perceptual.perceptual_network` for what else it raises.
+            :func:`~ict_lib.networks.lpips.perceptual_network` for what else it raises.
     """
     if recipe.distance == "pseudo_huber":
         c = distance.huber_c(x[0].numel()) if recipe.huber_c is None else recipe.huber_c
@@ -101,7 +101,7 @@ def check_distance(recipe: Recipe, shape: tuple[int, ...], device: torch.device)
     Raises:
         ValueError: if samples of this shape have no such distance.
         RuntimeError: if LPIPS lacks its package or its weights; see
-            :func:`~ict_lib.networks.perceptual.perceptual_network` for what else it raises.
+            :func:`~ict_lib.networks.lpips.perceptual_network` for what else it raises.
     """
     nothing = torch.zeros(1, *shape, device=device)
     distance_between(recipe, nothing, nothing)

@@ -26,7 +26,7 @@ class Run:
         evaluate_every: steps between two quick evaluations (Frechet distance on pixels, one step).
         measure_every: steps between two full measurements by all processes, with the best kept; None: at the end alone.
         processes: that train together on each machine.
-        nodes: machines; the others execute :mod:`ict_lib.join`.
+        nodes: machines; the others execute :mod:`ict_lib.run.join`.
         rendezvous: ``host:port`` of the first machine, if there are several.
         tensorboard: write TensorBoard's files too.
         config: of each training, but for its seed.

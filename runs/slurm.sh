@@ -29,5 +29,5 @@ srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
   if [ "$SLURM_NODEID" -eq 0 ]; then
     exec "$PYTHON" -m ict_lib.run "$@" $PLACES
   else
-    exec "$PYTHON" -m ict_lib.join "$@" $PLACES node_rank="$SLURM_NODEID"
+    exec "$PYTHON" -m ict_lib.run.join "$@" $PLACES node_rank="$SLURM_NODEID"
   fi' ict "$@"

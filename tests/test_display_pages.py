@@ -13,8 +13,8 @@ import torch
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.point_mass import consistency_loss, scaled_gradient
-from ict_lib.data.toy import three_modes
+from ict_lib.exact.point_mass import consistency_loss, scaled_gradient
+from ict_lib.exact.toy import three_modes
 from ict_lib.display import progress as shown
 from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
 from ict_lib.display.explorers_scale import rounding_explorer
@@ -22,7 +22,7 @@ from ict_lib.display.plots import curves, grid, save_grid
 from ict_lib.display.progress import Newest, images_per_second, progress
 from ict_lib.display.source import say, source
 from ict_lib.grid import karras_sigmas
-from ict_lib.records import Record
+from ict_lib.run.record import Record
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.curriculum import doubling
 from ict_lib.training import Metrics, train
@@ -69,7 +69,7 @@ def test_the_minimum_that_is_drawn_minimises_the_weighted_loss():
 
 
 def _factor(sigmas, which):
-    from ict_lib.data.point_mass import gradient_parts
+    from ict_lib.exact.point_mass import gradient_parts
 
     return float(gradient_parts(1.0, 0.0, 0.0, sigmas)[which == "teacher"])
 

@@ -20,7 +20,7 @@ from ict_lib.data import load_dataset
 from ict_lib.evaluation import digits_classifier, inception_weights
 from ict_lib.evaluation.digits_extractor import register_digits_extractor
 from ict_lib.evaluation.digits_features import digits_features, load_classifier
-from ict_lib.evaluation.exact import frechet_distance
+from ict_lib.exact.distances import frechet_distance
 from ict_lib.evaluation.fidelity import fidelity, to_uint8
 
 KEYS = ["fid", "inception_score", "inception_score_std", "kid", "kid_std", "precision", "recall"]

@@ -14,7 +14,7 @@ from ict_lib.evaluation import rounding as module
 from ict_lib.evaluation.rounding import change, main, read_rounding, rounding, share_above, some_pairs
 from ict_lib.grid import karras_sigmas
 from ict_lib.recipe import CT, ICT
-from ict_lib.records import write
+from ict_lib.run.record import write
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.embedding import FourierFeatures
 from ict_lib.training.model import build_model

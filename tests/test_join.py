@@ -1,4 +1,4 @@
-"""A run on several machines: `ict_lib.join`, and the template for SLURM, with two pretended machines on this one."""
+"""A run on several machines: `ict_lib.run.join`, and the template for SLURM, with two pretended machines on this one."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from ict_lib.join import main
+from ict_lib.run.join import main
 from tests.test_run import ROOT, project, run_command  # noqa: F401
 
 # What SLURM's own commands do, for two machines that are both this one.

@@ -1,4 +1,4 @@
-"""What stands beside the weights: `ict_lib.model_card`; read by the hub's own reader, which comes with diffusers."""
+"""What stands beside the weights: `ict_lib.export.card`; read by the hub's own reader, which comes with diffusers."""
 
 import copy
 import json
@@ -11,11 +11,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from ict_lib import trained
+from ict_lib.run import trained
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.stand_in import FORMS
 from ict_lib.export import save_pipeline
-from ict_lib.model_card import model_card
+from ict_lib.export.card import model_card
 from ict_lib.networks.adm import ADM
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import run_from
@@ -28,7 +28,7 @@ FIDS = [3.25, 2.5, 4.125]
 
 
 def manifest_of(results=None, **asked):
-    """A manifest of made-up numbers, in the form of `ict_lib.manifest.manifest_of`."""
+    """A manifest of made-up numbers, in the form of `ict_lib.run.manifest.manifest_of`."""
     run = run_from({"name": "digits/a", "seeds": [0, 1, 2], **asked})
     outer = asdict(run)
     training = outer.pop("config")

@@ -9,7 +9,7 @@ import torch
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.report import draw, measure, quick
 from ict_lib.files import write_atomically
-from ict_lib.manifest import commit, device_name, manifest_of
+from ict_lib.run.manifest import commit, device_name, manifest_of
 from ict_lib.recipe import CT
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import Run
@@ -107,7 +107,7 @@ def test_real_digits_beat_noise_in_every_number():
 
 def test_quick_is_the_one_step_distance():
     data = load_dataset("digits")
-    from ict_lib.evaluation.exact import frechet_distance
+    from ict_lib.exact.distances import frechet_distance
 
     expected = frechet_distance(draw(model(), data, len(data), (80.0,), 7), data.images)
     assert quick(model(), data, 80.0, 7) == {"frechet_pixels_1_step": expected}

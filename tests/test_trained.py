@@ -1,4 +1,4 @@
-"""The trained model of a run, read back: `ict_lib.trained`; and as the command `python -m ict_lib.export` writes it."""
+"""The trained model of a run, read back: `ict_lib.run.trained`; and as the command `python -m ict_lib.export` writes it."""
 
 import os
 import runpy
@@ -16,11 +16,11 @@ from ict_lib.data import load_dataset
 from ict_lib.data.stand_in import FORMS
 from ict_lib.export import __main__ as export
 from ict_lib.export import load_pipeline
-from ict_lib.manifest import manifest_of
-from ict_lib.records import results_folder, write
+from ict_lib.run.manifest import manifest_of
+from ict_lib.run.record import results_folder, write
 from ict_lib.run_file import run_from
 from ict_lib.sampling import sample
-from ict_lib.trained import trained_model
+from ict_lib.run.trained import trained_model
 from ict_lib.training.model import build_model
 from ict_lib.training.weights import save_weights
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from ict_lib.objective import LossOutput
-from ict_lib.processes import Alone
-from ict_lib.records import MetricsLog
+from ict_lib.group import Alone
+from ict_lib.run.record import MetricsLog
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import Run
 from ict_lib.training import Training, launch, launched, lock, train

@@ -9,7 +9,7 @@ import torch
 from ict_lib.data import load_dataset
 from ict_lib.evaluation import report
 from ict_lib.evaluation.report import draw, measure
-from ict_lib.processes import Alone
+from ict_lib.group import Alone
 from ict_lib.run_config import Measuring
 from ict_lib.training import train
 from ict_lib.training.checkpoint import BEST

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ict_lib.files import write_atomically
-from ict_lib.manifest import commit, device_name, versions
-from ict_lib.records import project_root
+from ict_lib.run.manifest import commit, device_name, versions
+from ict_lib.run.record import project_root
 
 FOLDER = "bench"
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from ict_lib.consistency import c_in
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.mixture import Mixture
-from ict_lib.data.point_mass import gradient_parts, limit_gradient
+from ict_lib.exact.mixture import Mixture
+from ict_lib.exact.point_mass import gradient_parts, limit_gradient
 from ict_lib.display.explorer import Explorer
 from ict_lib.display.explorer_parts import Area, Image, Line, Panel, Points, Readout, Slider
 from ict_lib.display.plots import grid

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ict_lib.records import Record
+from ict_lib.run.record import Record
 
 
 def use_style() -> None:

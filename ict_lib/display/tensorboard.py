@@ -9,13 +9,13 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from ict_lib import records
+from ict_lib.run import record as records
 
 PLACE = "tensorboard"  # below the run's results
 
 
 class TensorBoardLog:
-    """The event files of one training, below ``tensorboard/seed-N``; used as :class:`ict_lib.records.MetricsLog` is.
+    """The event files of one training, below ``tensorboard/seed-N``; used as :class:`ict_lib.run.record.MetricsLog` is.
 
     What is added is on disk at once. Starting at step 0 deletes what an earlier training with this seed left; going on
     at a later step hides what came after it, and will be written again.

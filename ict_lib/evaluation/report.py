@@ -6,10 +6,10 @@ from torch import Tensor
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits_features import digits_features
-from ict_lib.evaluation.exact import frechet_distance, sliced_wasserstein
+from ict_lib.exact.distances import frechet_distance, sliced_wasserstein
 from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.inception_weights import inception_weights
-from ict_lib.processes import Alone
+from ict_lib.group import Alone
 from ict_lib.sampling import sample
 
 QUICK = 2048  # images of a quick evaluation at most

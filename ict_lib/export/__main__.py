@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ict_lib.export.pipeline import save_pipeline
 from ict_lib.files import write_atomically
-from ict_lib.manifest import run_of
-from ict_lib.model_card import model_card
-from ict_lib.records import read
-from ict_lib.trained import trained_model
+from ict_lib.run.manifest import run_of
+from ict_lib.export.card import model_card
+from ict_lib.run.record import read
+from ict_lib.run.trained import trained_model
 
 
 def main(arguments: list[str] | None = None) -> None:

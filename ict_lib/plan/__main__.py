@@ -8,7 +8,7 @@ from ict_lib.plan.estimate import Plan, plan_of
 from ict_lib.plan.missing import lacks_vgg16, missing
 from ict_lib.plan.speed import measure_speed
 from ict_lib.plan.text import text_of
-from ict_lib.records import project_root
+from ict_lib.run.record import project_root
 
 WHAT = "Say what a run takes, how long, and what this machine lacks for it; nothing is downloaded or kept."
 

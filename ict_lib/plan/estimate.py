@@ -12,7 +12,7 @@ from ict_lib.plan.marks import Setting, settings_of
 from ict_lib.plan.passes import Passes, count_passes, without_memory
 from ict_lib.plan.speed import Speed
 from ict_lib.recipe import require
-from ict_lib.records import project_root
+from ict_lib.run.record import project_root
 from ict_lib.run import check, parameters_of
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import find_run

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ict_lib.bench.timing import seconds_of
 from ict_lib.data.stand_in import FORMS, stand_in
-from ict_lib.manifest import device_name
+from ict_lib.run.manifest import device_name
 from ict_lib.run_config import RunConfig
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ict_lib.networks.perceptual import vgg16_weights
+from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.run_config import RunConfig
 from ict_lib.training.model import pick_device
 from ict_lib.training.shards import check_processes

@@ -14,7 +14,7 @@ import torch
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
-from ict_lib.records import MetricsLog
+from ict_lib.run.record import MetricsLog
 from ict_lib.training import checkpoint, lock
 from ict_lib.training.follower import Follower
 from ict_lib.training.metrics import Metrics

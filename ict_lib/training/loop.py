@@ -13,7 +13,7 @@ from torch import Tensor
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.objective import LossOutput, check_distance, consistency_training_loss
-from ict_lib.processes import Alone
+from ict_lib.group import Alone
 from ict_lib.recipe import num_scales_at
 from ict_lib.run_config import RunConfig
 from ict_lib.techniques.teacher import ema_decay

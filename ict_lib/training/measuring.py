@@ -7,7 +7,7 @@ import safetensors
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.report import draw, measure
-from ict_lib.processes import Alone
+from ict_lib.group import Alone
 from ict_lib.run_config import RunConfig
 from ict_lib.training.checkpoint import BEST
 from ict_lib.training.weights import save_weights

@@ -16,9 +16,9 @@ import torch
 from torch import distributed
 
 from ict_lib.files import write_atomically
-from ict_lib.records import MetricsLog
+from ict_lib.run.record import MetricsLog
 from ict_lib.run_config import RunConfig
-from ict_lib.training.group import Group, LostContact
+from ict_lib.group import Group, LostContact
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device
 

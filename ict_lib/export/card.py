@@ -11,7 +11,7 @@ from ict_lib.data.stand_in import FORMS
 from ict_lib.export.pipeline import timestep_of
 from ict_lib.networks import unused_fields
 from ict_lib.recipe import PRESETS
-from ict_lib.records import spread
+from ict_lib.run.record import spread
 
 # The hub's names: of the data sets that it has, and of all drawing that needs no text (labels are a tag).
 HUB = {
@@ -42,7 +42,7 @@ def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> st
     Source: own; the words in the YAML are the hub's.
 
     Args:
-        manifest: from :func:`ict_lib.manifest.manifest_of`, or a record's.
+        manifest: from :func:`ict_lib.run.manifest.manifest_of`, or a record's.
         exported_seed: for a folder of :func:`ict_lib.export.save_pipeline`, the seed whose weights it holds; None for
             the run's own folder.
 
@@ -152,7 +152,7 @@ def _code(manifest: dict[str, Any]) -> str:
     label = ", label=torch.full((16,), 3)" * training["conditional"]
     return (
         "import torch\n\n" * training["conditional"]
-        + "from ict_lib.sampling import sample\nfrom ict_lib.trained import trained_model\n\n"
+        + "from ict_lib.sampling import sample\nfrom ict_lib.run.trained import trained_model\n\n"
         + f'model = trained_model("{manifest["name"]}", seed={manifest["seeds"][0]})\n'
         + f"images = sample(model, 16, {FORMS[training['data']].shape}, sigmas=({top},){label})  # in [-1, 1]\n"
         + f"# in two steps: sigmas=({top}, {manifest['sigma_mid']})"

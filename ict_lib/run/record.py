@@ -119,9 +119,9 @@ def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]],
 
     Args:
         folder: made if it is missing.
-        manifest: from :func:`ict_lib.manifest.manifest_of`.
+        manifest: from :func:`ict_lib.run.manifest.manifest_of`.
         metrics: one dict a line.
-        card: from :func:`ict_lib.model_card.model_card`; none is written where it is empty.
+        card: from :func:`ict_lib.export.card.model_card`; none is written where it is empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if card:

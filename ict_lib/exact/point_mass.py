@@ -9,7 +9,7 @@ uniformly, and :math:`a_i = \sigma_{min} / \sigma_i`. The noise cancels: these a
 import torch
 from torch import Tensor
 
-from ict_lib.data.point_mass_limit import limit_gradient, limit_loss
+from ict_lib.exact.point_mass_limit import limit_gradient, limit_loss
 from ict_lib.grid import require_ascending
 
 __all__ = [

@@ -1,11 +1,11 @@
-"""Let another machine join a run: ``python -m ict_lib.join RUN node_rank=1 nodes=4 rendezvous=HOST:PORT [name=value]``.
+"""Let another machine join a run: ``python -m ict_lib.run.join RUN node_rank=1 nodes=4 rendezvous=HOST:PORT [name=value]``.
 
 The first machine executes the run's notebook, with the same nodes and rendezvous; this one only lends processes.
 """
 
 import sys
 
-from ict_lib.records import project_root, results_folder
+from ict_lib.run.record import project_root, results_folder
 from ict_lib.run import check, parameters_of
 from ict_lib.run_file import Run
 from ict_lib.training import launch

@@ -11,7 +11,7 @@ from torch import nn
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from ict_lib.data import load_dataset
-from ict_lib.evaluation.exact import frechet_distance, self_consistency_error, sliced_wasserstein
+from ict_lib.exact.distances import frechet_distance, self_consistency_error, sliced_wasserstein
 
 SIGMAS = torch.tensor([0.002, 0.1, 1.0, 80.0], dtype=torch.float64)
 SPREAD = 0.5  # of the Gaussian data below

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ict_lib.data.mixture import Mixture
+from ict_lib.exact.mixture import Mixture
 
 __all__ = ["Mixture", "point_mass", "ring", "three_modes", "two_points"]
 

@@ -10,7 +10,7 @@ import torch
 
 from ict_lib.data.dataset import Dataset
 from ict_lib.networks import unused_fields
-from ict_lib.records import project_root
+from ict_lib.run.record import project_root
 from ict_lib.run_file import FROM_THE_RUN, OF_THE_RUN, Run, run_from
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")

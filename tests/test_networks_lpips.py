@@ -1,4 +1,4 @@
-"""The network of LPIPS: `ict_lib.networks.perceptual`. A file of random numbers stands for VGG16's weights."""
+"""The network of LPIPS: `ict_lib.networks.lpips`. A file of random numbers stands for VGG16's weights."""
 
 import hashlib
 import socket
@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from ict_lib.networks import perceptual
-from ict_lib.networks.perceptual import perceptual_network
+from ict_lib.networks.lpips import perceptual_network
 from ict_lib.objective import check_distance, consistency_training_loss, distance_between
 from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import RunConfig

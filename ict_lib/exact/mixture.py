@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ict_lib.data.probability_flow import ode_flow, quantile_flow
+from ict_lib.exact.probability_flow import ode_flow, quantile_flow
 from ict_lib.grid import require_ascending
 
 __all__ = ["Mixture"]

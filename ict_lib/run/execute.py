@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ict_lib.records import project_root
+from ict_lib.run.record import project_root
 from ict_lib.run_file import Run, find_run, run_from
 
 DRY = "--dry"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ict_lib.data.point_mass import gradient_parts
+from ict_lib.exact.point_mass import gradient_parts
 
 __all__ = ["descent"]
 

@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from ict_lib.data import toy
-from ict_lib.data.point_mass import (
+from ict_lib.exact.point_mass import (
     consistency_loss,
     consistency_map,
     gradient_parts,
@@ -15,7 +15,7 @@ from ict_lib.data.point_mass import (
     limit_loss,
     scaled_gradient,
 )
-from ict_lib.data.point_mass_descent import descent
+from ict_lib.exact.point_mass_descent import descent
 from ict_lib.grid import karras_sigmas
 
 LEVELS = (11, 101, 1281, 20001)

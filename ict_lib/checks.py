@@ -1,0 +1,82 @@
+"""What every configuration checks: types, names and rules, with errors that show the value and say what is needed."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raise ``ValueError`` with the name, the value and the rule, unless the rule holds."""
+    if not holds:
+        raise ValueError(f"{name} is {value!r}: {rule} is needed")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, as a clause for an error message."""
+    known = sorted(known)
+    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def require_known(kind: str, name: object, known: Iterable[str]) -> None:
+    """Raise ``ValueError`` with the nearest right name, unless the name is known."""
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, known)}")
+
+
+def check_types(instance: Any) -> None:
+    """Check every field of a dataclass against its annotation; a whole number passes for a float, infinity does not.
+
+    Args:
+        instance: a dataclass whose annotations are plain types, Literals, or a type or None.
+
+    Raises:
+        ValueError: with the field, the value, what was expected and, for a name, the nearest right one.
+    """
+    for name, hint in get_type_hints(type(instance)).items():
+        value = getattr(instance, name)
+        if get_origin(hint) is Literal:
+            require(value in get_args(hint), name, value, f"one of its names ({nearest(value, get_args(hint))})")
+            continue
+        union = get_origin(hint) in (UnionType, Union)
+        allowed = tuple(get_origin(part) or part for part in (get_args(hint) if union else (hint,)))
+        _check_type(name, value, allowed)
+
+
+def _check_type(name: str, value: object, allowed: tuple[type, ...]) -> None:
+    """Refuse a value that is of none of the types."""
+    needed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
+    if isinstance(value, bool) and bool not in allowed:
+        raise ValueError(f"{name} is {value!r}, a bool: {needed} is needed")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}: a finite number is needed")
+    if not isinstance(value, allowed) and not (float in allowed and isinstance(value, int)):
+        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) and float in allowed else ""
+        raise ValueError(f"{name} is {value!r}, a {type(value).__name__}: {needed} is needed{hint}")
+
+
+def override(instance: Any, changes: dict[str, Any]) -> Any:
+    """Copy a frozen dataclass with some fields changed.
+
+    Raises:
+        ValueError: if a name is unknown, with the nearest right one, or a value is refused.
+    """
+    for name in changes:
+        require_known(f"field of {type(instance).__name__}", name, [field.name for field in fields(instance)])
+    return replace(instance, **changes)
+
+
+def difference(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str:
+    """Say in which entries two nested dicts differ, as ``"name: old -> new, ..."``; empty where they are equal."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found.append(difference(old, new, f"{prefix}{name}."))
+        elif old != new:
+            found.append(f"{prefix}{name}: {old} -> {new}")
+    return ", ".join(filter(None, found))

@@ -1,0 +1,1 @@
+"""Execute a run, and read what it leaves."""
