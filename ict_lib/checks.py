@@ -40,7 +40,8 @@ def check_types(instance: Any) -> None:
     for name, hint in get_type_hints(type(instance)).items():
         value = getattr(instance, name)
         if get_origin(hint) is Literal:
-            require(value in get_args(hint), name, value, f"one of its names ({nearest(value, get_args(hint))})")
+            if value not in get_args(hint):
+                raise ValueError(f"{name} is {value!r}: {nearest(value, get_args(hint))}")
             continue
         union = get_origin(hint) in (UnionType, Union)
         allowed = tuple(get_origin(part) or part for part in (get_args(hint) if union else (hint,)))

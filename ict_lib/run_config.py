@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ict_lib.network_options import check_network_options
+from ict_lib.networks.options import check_network_options
 from ict_lib.recipe import ICT, Recipe, check_types, require
 
 

@@ -19,7 +19,7 @@ from ict_lib.export import load_pipeline, pipeline, save_pipeline, timestep_of
 from ict_lib.export.unet_config import adm_from, unet_config
 from ict_lib.export.unet_weights import from_unet, to_unet
 from ict_lib.grid import karras_sigmas
-from ict_lib.networks import build_network
+from ict_lib.networks.build import build_network
 from ict_lib.networks.adm import ADM
 from ict_lib.recipe import ICT, ICT_DEEP
 from ict_lib.sampling import sample

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ict_lib import networks
-from ict_lib.networks import build_network
+from ict_lib.networks import build as networks
+from ict_lib.networks.build import build_network
 from ict_lib.networks.blocks import Attention, ResidualBlock
 from ict_lib.networks.mlp import Block
 from ict_lib.recipe import CT, ICT, ICT_DEEP

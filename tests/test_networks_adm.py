@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ict_lib.networks import build_network
+from ict_lib.networks.build import build_network
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.blocks import Attention, ResidualBlock
 from ict_lib.recipe import CT, ICT, ICT_DEEP

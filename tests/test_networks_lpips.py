@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from ict_lib.networks import perceptual
+from ict_lib.networks import lpips as perceptual
 from ict_lib.networks.lpips import perceptual_network
 from ict_lib.objective import check_distance, consistency_training_loss, distance_between
 from ict_lib.recipe import CT, ICT

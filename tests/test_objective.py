@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.networks import build_network
+from ict_lib.networks.build import build_network
 from ict_lib.objective import consistency_training_loss, levels, num_scales_at
 from ict_lib.recipe import CT, ICT, LADDER
 from tests import mutants

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from ict_lib.network_options import NETWORK_OPTIONS
+from ict_lib.networks.options import NETWORK_OPTIONS
 from ict_lib.run import check, main, parameters_of, shortened
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def test_a_dry_run_is_short_apart_and_can_still_be_changed():
 def test_the_table_of_network_options_is_that_of_the_networks():
     import inspect
 
-    from ict_lib.networks import NETWORKS
+    from ict_lib.networks.build import NETWORKS
 
     theirs = ("shape", "fourier_scale", "dropout", "num_classes")
     for name, network in NETWORKS.items():

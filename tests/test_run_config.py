@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 import yaml
 
-from ict_lib.network_options import NETWORK_OPTIONS
+from ict_lib.networks.options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import PARAMETERS, Run, find_run, notebook_parameters, run_from
@@ -109,7 +109,7 @@ def test_sigma_mid_is_checked_against_the_runs_own_levels():
 
 
 def test_the_options_known_without_torch_are_those_that_the_networks_take():
-    from ict_lib.networks import NETWORKS
+    from ict_lib.networks.build import NETWORKS
 
     of_the_recipe = {"shape", "fourier_scale", "dropout", "num_classes"}
     own = {name: set(inspect.signature(network).parameters) - of_the_recipe for name, network in NETWORKS.items()}
@@ -118,7 +118,7 @@ def test_the_options_known_without_torch_are_those_that_the_networks_take():
 
 
 def test_the_type_of_an_option_is_that_of_its_default():
-    from ict_lib.networks import NETWORKS
+    from ict_lib.networks.build import NETWORKS
 
     for name, network in NETWORKS.items():
         defaults = {key: p.default for key, p in inspect.signature(network).parameters.items()}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ict_lib.data.stand_in import FORMS, stand_in
-from ict_lib.networks import NETWORKS
+from ict_lib.networks.build import NETWORKS
 from ict_lib.plan.marks import LINE, OPENING, settings_of
 from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import RunConfig

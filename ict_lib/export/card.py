@@ -9,7 +9,7 @@ import yaml
 
 from ict_lib.data.stand_in import FORMS
 from ict_lib.export.pipeline import timestep_of
-from ict_lib.networks import unused_fields
+from ict_lib.networks.build import unused_fields
 from ict_lib.recipe import PRESETS
 from ict_lib.run.record import spread
 

@@ -14,7 +14,7 @@ from ict_lib.export.unet_config import adm_from, unet_config
 from ict_lib.export.unet_weights import from_unet, to_unet
 from ict_lib.files import write_atomically
 from ict_lib.grid import karras_sigmas
-from ict_lib.network_options import OPTION_RULES
+from ict_lib.networks.options import OPTION_RULES
 from ict_lib.recipe import require
 
 NUM_SCALES = 1281  # levels that the pipeline's whole-numbered timesteps can name: the paper's finest grid

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ict_lib.network_options import OPTION_RULES
+from ict_lib.networks.options import OPTION_RULES
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.blocks import Attention, group_norm
 from ict_lib.recipe import require

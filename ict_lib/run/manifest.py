@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ict_lib.data.dataset import Dataset
-from ict_lib.networks import unused_fields
+from ict_lib.networks.build import unused_fields
 from ict_lib.run.record import project_root
 from ict_lib.run_file import FROM_THE_RUN, OF_THE_RUN, Run, run_from
 

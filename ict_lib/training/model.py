@@ -3,7 +3,7 @@
 import torch
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.networks import build_network
+from ict_lib.networks.build import build_network
 from ict_lib.run_config import RunConfig
 
 

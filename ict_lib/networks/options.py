@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ict_lib.recipe import nearest, require
+from ict_lib.checks import nearest, require
 
 # The networks' own options and their types, known here without loading torch.
 NETWORK_OPTIONS = {

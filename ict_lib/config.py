@@ -1,0 +1,223 @@
+"""A run: one flat set of fields and a recipe. A YAML in ``runs/``, a notebook's parameter and a manifest hold it alike.
+
+Read and checked without loading torch, so that a mistake is found at once.
+"""
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ict_lib.checks import check_types, override, require, require_known
+from ict_lib.networks.options import check_network_options
+from ict_lib.recipe import ICT, PRESETS, Recipe
+
+MARKS = {
+    "A": "read in released code or in the poster",
+    "B": "read in a second source",
+    "C": "derived here and checked",
+    "M": "from memory, not from the paper",
+    "own": "our own choice",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run needs; the defaults are those of the digits on a laptop.
+
+    Attributes:
+        name: results go to ``runs/<name>/``.
+        notebook: that papermill executes, from the top of the project.
+        preset: the recipe to start from.
+        recipe: the design choices.
+        data: the data set.
+        network: the raw network.
+        network_options: the network's own arguments, such as ``{"width": 256}``.
+        conditional: give the network the labels.
+        seeds: one training each; a seed decides everything random in it.
+        steps: training steps, K.
+        batch_size: samples a step.
+        micro_batch: samples of a shard, the piece of a batch with randomness of its own that one process works on at a
+            time; None takes the share of one process.
+        learning_rate: of RAdam, constant.
+        ema_decay: of the averaged weights that are sampled, a step.
+        precision: of the network's passes (:mod:`ict_lib.training.precision`); weights, averages and loss are fp32.
+        compile: let ``torch.compile`` make one program of each pass.
+        device: ``auto`` takes an accelerator if there is one; otherwise torch's name of a device.
+        processes: that train together on this machine; on several machines ``torchrun`` says how many.
+        log_every: steps from one line of metrics to the next.
+        checkpoint_every: steps from one checkpoint to the next. The last three are kept.
+        milestone_every: steps from one checkpoint that is kept for good to the next; None keeps none.
+        evaluate_every: steps between two quick evaluations (Frechet distance on pixels, one step, and a few samples).
+        measure_every: steps between two full measurements, with the best weights kept; None: at the end alone.
+        num_samples: images drawn for each full measurement.
+        sigma_mid: noise level of the second step; 0.821 is the paper's on CIFAR-10.
+        tensorboard: write TensorBoard's files too.
+        sources: field, or ``recipe.dropout`` and the like -> where its value comes from: one of ``MARKS``, and a note.
+
+    Raises:
+        ValueError: if a value has the wrong type or is out of range, with the rule.
+    """
+
+    name: str = "preview"
+    notebook: str = "book/reproduce.ipynb"
+    preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"
+    recipe: Recipe = ICT
+    data: Literal["digits", "fashion_mnist", "cifar10", "imagenet64"] = "digits"
+    network: Literal["mlp", "small_unet", "ncsnpp", "adm"] = "mlp"
+    network_options: dict = field(default_factory=dict)
+    conditional: bool = False
+    seeds: list = field(default_factory=lambda: [0])
+    steps: int = 6000
+    batch_size: int = 256
+    micro_batch: int | None = None
+    learning_rate: float = 6e-4
+    ema_decay: float = 0.998
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    device: str = "auto"
+    processes: int = 1
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    milestone_every: int | None = None
+    evaluate_every: int = 300
+    measure_every: int | None = None
+    num_samples: int = 2000
+    sigma_mid: float = 0.821
+    tensorboard: bool = False
+    sources: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_types(self)
+        rule = "lower-case words, digits and dashes, parted by slashes,"
+        require(re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", self.name) is not None, "name", self.name, rule)
+        whole = bool(self.seeds) and all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        distinct = whole and len(set(self.seeds)) == len(self.seeds)
+        require(distinct, "seeds", self.seeds, "a list of different whole numbers")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, f"{name} > 0")
+        require(self.num_samples >= 10, "num_samples", self.num_samples, "num_samples >= 10")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
+        low, high = self.recipe.sigma_min, self.recipe.sigma_max
+        require(low <= self.sigma_mid < high, "sigma_mid", self.sigma_mid, f"{low} <= sigma_mid < {high}")
+        pattern, names = r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:0, mps or xpu"
+        require(re.fullmatch(pattern, self.device) is not None, "device", self.device, names)
+        check_network_options(self.network, self.network_options)
+        self._check_shards()
+        for name, source in self.sources.items():
+            mark = str(source).split(" ")[0]
+            require(mark in MARKS, f"the source of {name}", source, f"one of {', '.join(MARKS)}, and perhaps a note,")
+
+    def _check_shards(self) -> None:
+        """Refuse shards that do not make a batch, or that the processes cannot share equally."""
+        part, whole = self.micro_batch, self.batch_size
+        rule = f"a positive divisor of batch_size = {whole}"
+        require(part is None or whole % part == 0, "micro_batch", part, rule)
+        check_processes(self, self.processes)
+
+    @property
+    def shard_size(self) -> int:
+        """Samples of a shard."""
+        return self.micro_batch or self.batch_size // self.processes
+
+    @property
+    def num_shards(self) -> int:
+        """Shards a batch."""
+        return self.batch_size // self.shard_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values; :func:`run_from` makes the same run of them."""
+        return asdict(self)
+
+
+POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", "log_every", "checkpoint_every") + (
+    "milestone_every",
+    "evaluate_every",
+    "measure_every",
+)
+# What does not decide the weights: where they are kept, how they are computed, shown, and measured.
+HARMLESS = ("name", "notebook", "preset", "seeds", "compile", "device", "processes", "micro_batch", "tensorboard") + (
+    "sources",
+    *(name for name in POSITIVE if name.endswith("_every")),
+    "num_samples",
+    "sigma_mid",
+)
+EVALUATION = ("evaluate_every", "measure_every", "num_samples", "sigma_mid")
+
+
+def check_processes(run: Run, processes: int) -> None:
+    """Refuse a number of processes that would not get equally many shards.
+
+    Raises:
+        ValueError: with the ``micro_batch`` that would fit.
+    """
+    require(processes >= 1, "processes", processes, "processes >= 1")
+    size, part = run.batch_size, run.micro_batch or run.batch_size // run.processes or 1
+    if size % part == 0 and size // part % processes == 0:
+        return
+    fit = next((m for m in range(part, 0, -1) if size % m == 0 and size // m % processes == 0), None)
+    advice = f"micro_batch={fit} would fit" if fit else f"batch_size must be a multiple of {processes}"
+    raise ValueError(f"a batch of {size} in shards of {part} cannot be shared by {processes} processes: {advice}")
+
+
+def run_from(values: dict[str, Any]) -> Run:
+    """Build a run from plain values: those of a YAML, a notebook's parameter or a manifest.
+
+    Args:
+        values: field -> value; ``recipe`` is a dict of fields that differ from the preset.
+
+    Raises:
+        ValueError: if a name is unknown, with the nearest right one, or a value is refused.
+    """
+    require(isinstance(values, dict), "run", values, "a dict of fields")
+    for name in values:
+        require_known("parameter", name, [field.name for field in fields(Run)])
+    preset, changes = values.get("preset", Run.preset), values.get("recipe") or {}
+    require_known("preset", preset, PRESETS)
+    require(isinstance(changes, dict), "recipe", changes, "a dict of fields to change, such as {dropout: 0.1},")
+    return Run(**{**values, "recipe": override(PRESETS[preset], changes)})
+
+
+def identity(run: Run, seed: int) -> dict[str, Any]:
+    """Gather everything that decides the weights of one training, as plain values."""
+    decisive = {name: value for name, value in run.to_dict().items() if name not in HARMLESS}
+    return {**decisive, "seed": seed, "shard_size": run.shard_size}
+
+
+def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
+    """Read a run file and apply changes from a command line.
+
+    Args:
+        name: such as ``digits/ict``.
+        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict.
+        root: top of the project.
+
+    Returns:
+        The value of the notebook's parameter ``run``.
+
+    Raises:
+        ValueError: if there is no such file, with the nearest right name, or something is not of the right form.
+    """
+    known = [path.relative_to(root / "runs").with_suffix("").as_posix() for path in (root / "runs").rglob("*.yaml")]
+    require_known("run", name, known)
+    path = root / "runs" / f"{name}.yaml"
+    values = (_yaml(path.read_text("utf8"), str(path)) or {}).get("run")
+    require(isinstance(values, dict), f"run in {path}", values, "a mapping of fields")
+    for change in changes:
+        key, equals, text = change.partition("=")
+        require(bool(equals), "a change", change, "name=value")
+        outer, dot, inner = key.partition(".")
+        value = _yaml(text, change)
+        values[outer] = {**(values.get(outer) or {}), inner: value} if dot else value
+    return values
+
+
+def _yaml(text: str, where: str) -> Any:
+    """Read YAML, and say in one line what is wrong with it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
