@@ -6,7 +6,7 @@ import safetensors
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.report import draw, measure
+from ict_lib.evaluation.measure import draw, measure
 from ict_lib.group import Alone
 from ict_lib.run_config import RunConfig
 from ict_lib.training.checkpoint import BEST
@@ -32,7 +32,7 @@ def measure_together(
         group: of processes; each of them calls this.
 
     Returns:
-        What :func:`ict_lib.evaluation.report.measure` gives, in the process of rank 0; nothing in the others.
+        What :func:`ict_lib.evaluation.measure.measure` gives, in the process of rank 0; nothing in the others.
     """
     asked, top, found = config.measuring, config.recipe.sigma_max, {}
     for label, sigmas in {"1_step": (top,), "2_steps": (top, asked.sigma_mid)}.items():
