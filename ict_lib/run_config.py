@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ict_lib.checks import check_types, require
 from ict_lib.networks.options import check_network_options
-from ict_lib.recipe import ICT, Recipe, check_types, require
+from ict_lib.recipe import ICT, Recipe
 
 
 @dataclass(frozen=True)

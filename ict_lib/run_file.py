@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from ict_lib.recipe import PRESETS, check_types, nearest, override, require
+from ict_lib.checks import check_types, nearest, override, require
+from ict_lib.recipe import PRESETS
 from ict_lib.run_config import Measuring, RunConfig
 
 

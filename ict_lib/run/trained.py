@@ -5,10 +5,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.stand_in import FORMS
 from ict_lib.run.manifest import run_of
-from ict_lib.recipe import require
 from ict_lib.run.record import read
 from ict_lib.training.model import build_model
 from ict_lib.training.weights import load_weights

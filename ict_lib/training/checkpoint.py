@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ict_lib.checks import difference
 from ict_lib.files import write_atomically
-from ict_lib.recipe import difference
 from ict_lib.run_config import RunConfig
 
 KEEP = 3

@@ -1,6 +1,5 @@
 """The training loop, of one process or of each of many: it yields metrics and holds the models; it prints nothing."""
 
-import copy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,13 +11,12 @@ from torch import Tensor
 
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.objective import LossOutput, check_distance, consistency_training_loss
 from ict_lib.group import Alone
-from ict_lib.recipe import num_scales_at
+from ict_lib.networks.lpips import perceptual
+from ict_lib.objective import LossOutput, check_distance, consistency_training_loss
 from ict_lib.run_config import RunConfig
-from ict_lib.techniques.teacher import ema_decay
+from ict_lib.techniques.teacher import ema_update, follow, follower, make_teacher
 from ict_lib.training import checkpoint
-from ict_lib.training.ema import ema_update
 from ict_lib.training.memory import peak_memory
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import arrange, build_model, pick_device
@@ -74,11 +72,9 @@ class Training(Iterator[Metrics]):
         check_processes(config, self.group.processes)
         self.device = pick_device(config.device)
         self.data = (data or load_dataset(config.data)).to(self.device)
-        check_distance(config.recipe, self.data.shape, self.device)
+        check_distance(config.recipe, self.data.shape, self.device, perceptual)
         self.student = build_model(config, self.data.shape, self.data.num_classes).to(self.device)
-        self.average = copy.deepcopy(self.student).requires_grad_(False)
-        own = config.recipe.teacher == "ema"
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False) if own else self.student
+        self.average, self.teacher = follower(self.student), make_teacher(self.student, config.recipe)
         arrange({self.student, self.teacher}, self.average, config.compile)
         self.optimizer = torch.optim.RAdam(self.student.parameters(), lr=config.learning_rate, foreach=True)
         self.scaler = loss_scaler(config.precision, self.device)
@@ -110,7 +106,7 @@ class Training(Iterator[Metrics]):
 
     def _train_step(self) -> LossOutput:
         """Take one step: loss, gradient, RAdam, moving averages."""
-        config, recipe = self.config, self.config.recipe
+        config = self.config
         mine = self._draw(self.generator)
         following = [*mine[1:], self._draw(self.generator.clone_state())[0]]  # a copy's draws: the next step's
         self.optimizer.zero_grad()
@@ -122,9 +118,7 @@ class Training(Iterator[Metrics]):
         self.group.add_up([output.loss, *gradients])
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.teacher is not self.student:
-            start = num_scales_at(recipe, 0, config.steps)
-            ema_update(self.teacher, self.student, ema_decay(output.num_scales, start, recipe.mu0))
+        follow(self.teacher, self.student, config.recipe, output.num_scales)
         ema_update(self.average, self.student, config.ema_decay)
         self.step += 1
         return output
@@ -140,7 +134,8 @@ class Training(Iterator[Metrics]):
         x = self.data.batch(shard.chosen, self.device, shard.generator)
         models, own = (self.student, self.teacher), shard.generator
         with passing(config.precision, self.device):
-            output = consistency_training_loss(*models, x, config.recipe, self.step, config.steps, own, label)
+            where = (self.step, config.steps)
+            output = consistency_training_loss(*models, x, config.recipe, *where, own, label, perceptual)
         self.data.prefetch(following.chosen)  # read from disk while the gradient is computed
         part = output.loss / config.num_shards
         self.scaler.scale(part).backward()
