@@ -1,7 +1,6 @@
 """The model of a run, the device that it is on, and its weights as a file that anybody can read."""
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,11 +32,6 @@ def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | 
         torch.default_generator.manual_seed(stream(seed, 0, WEIGHTS).initial_seed())
         network = build_network(run.network, shape, run.recipe, classes, run.network_options)
     return ConsistencyModel(network, run.recipe.sigma_data, run.recipe.sigma_min)
-
-
-def averaged(model: nn.Module) -> nn.Module:
-    """Copy a model as a moving average begins: without gradient."""
-    return copy.deepcopy(model).requires_grad_(False)
 
 
 def pick_device(name: str) -> torch.device:

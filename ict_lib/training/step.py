@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from ict_lib.group import Alone
 from ict_lib.objective import LossOutput, consistency_training_loss
 from ict_lib.recipe import Recipe
-from ict_lib.techniques.teacher import ema_update, follow, make_teacher
-from ict_lib.training.model import averaged
+from ict_lib.techniques.teacher import ema_update, follow, follower, make_teacher
 from ict_lib.training.precision import loss_scaler, passing
 
 
@@ -54,7 +53,7 @@ class Learner:
     average: nn.Module = field(init=False)
 
     def __post_init__(self):
-        self.teacher, self.average = make_teacher(self.student, self.recipe), averaged(self.student)
+        self.teacher, self.average = make_teacher(self.student, self.recipe), follower(self.student)
         self.weights = list(self.student.parameters())
         self.optimizer = torch.optim.RAdam(self.weights, lr=self.learning_rate, foreach=True)
         self.scaler = loss_scaler(self.precision, self.weights[0].device)
