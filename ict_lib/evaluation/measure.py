@@ -66,14 +66,18 @@ def _labels(model: ConsistencyModel, data: Dataset, num: int, generator: torch.G
     return spread[torch.randperm(num, generator=generator)]
 
 
-def quick(model: ConsistencyModel, data: Dataset, sigma_max: float, seed: int) -> dict[str, float]:
+def quick(
+    model: ConsistencyModel, data: Dataset, sigma_max: float, seed: int, group: Alone | None = None
+) -> dict[str, float]:
     """Measure ``frechet_pixels_1_step``, squared data units, of as many images as the data have: a training's curve.
 
     Of large data sets a fixed random part counts. The number compares with itself over a training, with nothing else.
     """
     mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     chosen = mixed[:QUICK] if len(data) > QUICK else torch.arange(len(data))
-    images = draw(model, data, len(chosen), (sigma_max,), seed)
+    images = draw(model, data, len(chosen), (sigma_max,), seed, group)
+    if len(images) == 0:  # a process of higher rank than 0
+        return {}
     return {"frechet_pixels_1_step": frechet_distance(images, data.batch(chosen))}
 
 

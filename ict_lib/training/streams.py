@@ -1,24 +1,23 @@
-"""Randomness as a function: what is drawn depends on seed, step and shard alone, so that no state is to be kept."""
+"""Randomness as a function: what is drawn depends on seed, step and shard alone, not on what was drawn before."""
 
 import numpy as np
 import torch
 
 from ict_lib.checks import require
 
+WEIGHTS = 2**31  # a number that no shard has: the stream of the initial weights
+
 
 def stream(seed: int, step: int, shard: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """Make the generator of one shard of one step; of a CPU's generator 32 bits count, of a GPU's 64.
+    """Make the source of all random numbers of one shard of one step.
 
-    Args:
-        seed: of the training, any whole number from 0 on.
-        step: taken so far.
-        shard: of the batch.
-        device: that draws; other kinds of devices draw other numbers.
+    The three numbers pass through numpy's ``SeedSequence``, so that neighbours share nothing. On a CPU torch looks at
+    32 bits of what comes out.
 
     Raises:
-        ValueError: if one of the three is negative.
+        ValueError: if a number is negative.
     """
-    for name, value in {"seed": seed, "step": step, "shard": shard}.items():
-        require(value >= 0, name, value, f"{name} >= 0")
-    mixed = np.random.SeedSequence(seed, spawn_key=(step, shard))  # not a tuple: (2**32, 0, 0) would be (0, 1, 0)
-    return torch.Generator(device).manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
+    for name, number in {"seed": seed, "step": step, "shard": shard}.items():
+        require(number >= 0, name, number, f"{name} >= 0")
+    mixed = np.random.SeedSequence(seed, spawn_key=(step, shard)).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0]))
