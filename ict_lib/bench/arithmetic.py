@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.bench.timing import repeated
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS
 from ict_lib.run_config import RunConfig
 from ict_lib.training.model import build_model
 from ict_lib.training.precision import HALF, multiplying
@@ -25,7 +25,7 @@ def forward_flops(config: RunConfig) -> int:
     Returns:
         Operations an image.
     """
-    form = FORMS[config.data]
+    form = DATASETS[config.data]
     with torch.device("meta"), torch.no_grad():
         model = build_model(config, form.shape, form.num_classes)
         label = torch.zeros(1, dtype=torch.int64) if config.conditional else None

@@ -12,7 +12,7 @@ from ict_lib.bench.arithmetic import PASSES, forward_flops, product_rate
 from ict_lib.bench.timing import overhead, repeated
 from ict_lib.data.dataset import Dataset
 from ict_lib.data.packed import load_packed
-from ict_lib.data.packing import Piece, Plan, pack
+from ict_lib.data.packing import Source, pack
 from ict_lib.data.stand_in import stand_in
 from ict_lib.run_config import RunConfig
 from ict_lib.sampling import sample
@@ -85,7 +85,7 @@ def loading(form: str, num: int, batch: int, device: str, seconds: float = 5.0) 
     Source: own.
 
     Args:
-        form: of the images, a name of :data:`ict_lib.data.stand_in.FORMS`.
+        form: of the images, a name of :data:`ict_lib.data.DATASETS`.
         num: images in the file.
         batch: images at a time, mirrored at random where the form allows it.
         device: where they go.
@@ -116,7 +116,7 @@ def packed_stand_in(form: str, num: int, folder: Path) -> Dataset:
     Source: own.
 
     Args:
-        form: a name of :data:`ict_lib.data.stand_in.FORMS`.
+        form: a name of :data:`ict_lib.data.DATASETS`.
         num: images.
         folder: that shall hold it.
 
@@ -126,13 +126,12 @@ def packed_stand_in(form: str, num: int, folder: Path) -> Dataset:
     made = stand_in(form, num)
     classes = [str(number) for number in range(made.num_classes)]
 
-    def read(piece: Piece) -> np.ndarray:
-        return made.pixels[piece.start : piece.stop].numpy()
+    def read(start: int, stop: int) -> np.ndarray:
+        return made.pixels[start:stop].numpy()
 
-    plan = Plan(made.name, [Piece(0, num, ())], made.labels.numpy(), classes, made.shape, read)
-    for _ in pack(plan, folder):
+    for _ in pack(Source(made.name, made.shape, made.labels.numpy(), classes, [], read), folder):
         pass
-    return load_packed(folder, made.name, made.flip, "make bench", check=False)
+    return load_packed(folder, made.name, made.flip, "make bench")
 
 
 def processes(config: RunConfig, turns: int = 3) -> dict[str, float]:

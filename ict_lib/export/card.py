@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS
 from ict_lib.export.pipeline import timestep_of
 from ict_lib.networks.build import unused_fields
 from ict_lib.recipe import PRESETS
@@ -154,7 +154,7 @@ def _code(manifest: dict[str, Any]) -> str:
         "import torch\n\n" * training["conditional"]
         + "from ict_lib.sampling import sample\nfrom ict_lib.run.trained import trained_model\n\n"
         + f'model = trained_model("{manifest["name"]}", seed={manifest["seeds"][0]})\n'
-        + f"images = sample(model, 16, {FORMS[training['data']].shape}, sigmas=({top},){label})  # in [-1, 1]\n"
+        + f"images = sample(model, 16, {DATASETS[training['data']].shape}, sigmas=({top},){label})  # in [-1, 1]\n"
         + f"# in two steps: sigmas=({top}, {manifest['sigma_mid']})"
     )
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ict_lib.data.stand_in import FORMS, Form
+from ict_lib.data import DATASETS, Entry
 from ict_lib.plan.passes import Passes
 from ict_lib.run_config import RunConfig
 from ict_lib.training.checkpoint import KEEP
@@ -41,7 +41,7 @@ def memory(config: RunConfig, passes: Passes) -> Memory:
     Returns:
         Bytes. The copy of the gradients is that of the exchange between processes, and after it one of RAdam.
     """
-    weights, form = FLOAT * passes.parameters, FORMS[config.data]
+    weights, form = FLOAT * passes.parameters, DATASETS[config.data]
     always = {
         "weights": weights,
         "teacher": weights if config.recipe.teacher == "ema" else 0,
@@ -73,7 +73,7 @@ def disk(config: RunConfig, trainings: int, passes: Passes) -> dict[str, int]:
         "newest checkpoints": (KEEP * trainings + 1) * one,
         "milestones": milestones * trainings * one,
         "weights": (2 if config.measuring else 1) * trainings * weights,  # the last, and the best
-        "data set": data_bytes(FORMS[config.data]),
+        "data set": data_bytes(DATASETS[config.data]),
     }
 
 
@@ -89,7 +89,7 @@ def checkpoint_bytes(config: RunConfig, passes: Passes) -> int:
     return FLOAT * passes.parameters * (5 if config.recipe.teacher == "ema" else 4)
 
 
-def data_bytes(form: Form) -> int:
+def data_bytes(form: Entry) -> int:
     """Return the size of a data set whose numbers are bytes, with its labels.
 
     Source: own.

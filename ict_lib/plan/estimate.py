@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS
 from ict_lib.plan.cost import Memory, disk, memory
 from ict_lib.plan.marks import Setting, settings_of
 from ict_lib.plan.passes import Passes, count_passes, without_memory
@@ -106,7 +106,7 @@ def plan_of(
     run = check(parameters_of(run_name, words, root), root)
     config = run.configs()[0]
     with without_memory():
-        passes = count_passes(config, FORMS[config.data], torch.device("cuda"))
+        passes = count_passes(config, DATASETS[config.data], torch.device("cuda"))
     changed = {word.partition("=")[0] for word in changes}
     marked = settings_of(find_run(run_name, root).read_text())
     uncertain = [setting for setting in marked if setting.mark == "M" and setting.name not in changed]

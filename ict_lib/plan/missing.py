@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ict_lib.data import imagenet64, load_dataset
+from ict_lib.data import load_dataset
 from ict_lib.evaluation.inception_weights import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.plan.estimate import Plan
@@ -62,7 +62,7 @@ def lacks_vgg16(plan: Plan) -> str | None:
 def _files(plan: Plan) -> Iterator[str]:
     """Look for the data set, and for the weights of other networks."""
     name = plan.config.data
-    wrong = fault(lambda: imagenet64.load(check=False) if name == "imagenet64" else load_dataset(name))
+    wrong = fault(lambda: load_dataset(name))
     if wrong:
         yield f"data set: {wrong}"
     if name != "digits" and (wrong := fault(lambda: inception_weights(download=False))):

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.bench.arithmetic import PASSES
-from ict_lib.data.stand_in import Form
+from ict_lib.data import Entry
 from ict_lib.objective import distance_between
 from ict_lib.plan.live import LiveBytes
 from ict_lib.run_config import RunConfig
@@ -65,7 +65,7 @@ def without_memory() -> Iterator[None]:
         yield
 
 
-def count_passes(config: RunConfig, form: Form, device: torch.device, sampled: int = SAMPLED) -> Passes:
+def count_passes(config: RunConfig, form: Entry, device: torch.device, sampled: int = SAMPLED) -> Passes:
     """Take a micro-batch through teacher, student and distance, and other images through the network, and count.
 
     Compiled passes keep less than is counted here: they compute some of it twice instead.
@@ -99,7 +99,7 @@ def count_passes(config: RunConfig, form: Form, device: torch.device, sampled: i
     return Passes(parameters, forward // size, (both - forward) // size, sum(kept.values()), drawing.most, size)
 
 
-def _images(num: int, form: Form, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _images(num: int, form: Entry, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Make what a model takes: images, noise levels and labels."""
     with device:
         return torch.zeros(num, *form.shape), torch.ones(num), torch.zeros(num, dtype=torch.int64)

@@ -6,7 +6,8 @@ from statistics import median
 from typing import NamedTuple
 
 from ict_lib.bench.timing import seconds_of
-from ict_lib.data.stand_in import FORMS, stand_in
+from ict_lib.data import DATASETS
+from ict_lib.data.stand_in import stand_in
 from ict_lib.run.manifest import device_name
 from ict_lib.run_config import RunConfig
 from ict_lib.training.loop import Training
@@ -105,7 +106,7 @@ def _warm(config: RunConfig, batch: int, patience: float = LONGEST) -> Training:
     """Prepare a training of the same network that writes nothing, on a stand-in for its data, and take one step."""
     own = {"batch_size": batch, "micro_batch": None, "folder": None, "measuring": None}
     config = replace(config, **own, steps=10**6, log_every=1)  # the cost of a step depends on neither
-    training = Training(config, data=stand_in(config.data, min(IMAGES, FORMS[config.data].num)))
+    training = Training(config, data=stand_in(config.data, min(IMAGES, DATASETS[config.data].num)))
     _seconds(training, patience)
     return training
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS
 from ict_lib.run.manifest import run_of
 from ict_lib.recipe import require
 from ict_lib.run.record import read
@@ -39,7 +39,7 @@ def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
         raise FileNotFoundError(f"{path} is missing: weights are not kept in git; `make run RUN={name}` makes them")
     config = replace(run.config, seed=seed)
     try:
-        model = build_model(config, FORMS[config.data].shape, _num_classes(path))
+        model = build_model(config, DATASETS[config.data].shape, _num_classes(path))
         load_weights(path, model)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path} is damaged, or not of the network in its manifest: {error}") from None
