@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache, partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def _archives(paths: list[Path]) -> Source:
 
     @lru_cache(maxsize=1)  # 1.6 GB
     def images(number: int) -> np.ndarray:
-        found, wanted = _array(paths[number], "data"), (len(labels[number]), np.prod(SHAPE))
+        found, wanted = _array(paths[number], "data"), (len(labels[number]), prod(SHAPE))
         if found.dtype != np.uint8 or found.shape != wanted:
             raise ValueError(f"{paths[number]} must hold uint8 {wanted} as data, got {found.dtype} {found.shape}")
         return found.reshape(-1, *SHAPE)

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -81,10 +83,7 @@ def pack(source: Source, target: Path, workers: int = 0) -> Iterator[int]:
     target.mkdir(parents=True, exist_ok=True)
     sums = _resume(source, target)
     yield source.bounds(len(sums) - 1)[1]
-    todo, generator = range(len(sums), len(source)), torch.Generator()  # the caller's generator is not drawn from
-    loader = DataLoader(
-        source, None, sampler=todo, num_workers=workers if source.parallel else 0, collate_fn=_same, generator=generator
-    )
+    loader = _loader(source, range(len(sums), len(source)), workers if source.parallel else 0)
     with (target / PIXELS).open("ab") as pixels, (target / PROGRESS).open("a") as progress:
         for found in loader:
             if isinstance(found, ValueError):
@@ -99,8 +98,27 @@ def pack(source: Source, target: Path, workers: int = 0) -> Iterator[int]:
     _finish(source, target, sums)
 
 
+def _loader(source: Source, numbers: range, workers: int) -> DataLoader:
+    """Read stretches in order."""
+    return DataLoader(
+        source,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        collate_fn=_same,
+        worker_init_fn=_end_with_parent,
+        generator=torch.Generator(),  # the caller's is not drawn from
+    )
+
+
 def _same(stretch: np.ndarray | ValueError) -> np.ndarray | ValueError:
     return stretch  # no tensor, which would go through shared memory, of which containers have little
+
+
+def _end_with_parent(number: int) -> None:
+    """End this process when the one that started it is gone: torch's own watch hangs on what nobody reads."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _resume(source: Source, target: Path) -> list[str]:
