@@ -390,7 +390,7 @@ def test_wrong_folders_of_photographs_are_refused(tmp_path, photographs):
     with pytest.raises(FileNotFoundError, match="none is not a folder"):
         source_of(tmp_path / "none")
     with pytest.raises(
-        ValueError, match=r"must hold a folder of photographs for each class, or train_data_batch_1\.npz"
+        ValueError, match=r"a folder of photographs for each class, or train_data_batch_1\.npz"
     ):
         source_of(tmp_path)
     shutil.copytree(photographs, tmp_path / "s")
