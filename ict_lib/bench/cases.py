@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ict_lib.bench import measures
-from ict_lib.recipe import require
+from ict_lib.checks import require
 from ict_lib.run_config import RunConfig
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.files import write_atomically
 from ict_lib.grid import karras_sigmas
-from ict_lib.run.manifest import commit, device_name, run_of
 from ict_lib.objective import levels
-from ict_lib.recipe import Recipe, require
+from ict_lib.recipe import Recipe
+from ict_lib.run.manifest import commit, device_name, run_of
 from ict_lib.run.record import read, results_folder
 from ict_lib.run.trained import trained_model
 from ict_lib.training.model import pick_device

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
+from ict_lib.checks import require
 from ict_lib.data.stand_in import FORMS
 from ict_lib.plan.cost import Memory, disk, memory
 from ict_lib.plan.marks import Setting, settings_of
 from ict_lib.plan.passes import Passes, count_passes, without_memory
 from ict_lib.plan.speed import Speed
-from ict_lib.recipe import require
-from ict_lib.run.record import project_root
 from ict_lib.run import check, parameters_of
+from ict_lib.run.record import project_root
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import find_run
 
