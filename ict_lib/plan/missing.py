@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ict_lib.data import imagenet64, load_dataset
-from ict_lib.evaluation.inception_weights import inception_weights
+from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.plan.estimate import Plan
 
