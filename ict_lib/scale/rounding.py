@@ -1,4 +1,4 @@
-r"""How much of what training compares is rounding: ``python -m ict_lib.evaluation.rounding digits/ict``.
+r"""How much of what training compares is rounding: ``python -m ict_lib rounding digits/ict``.
 
 The loss compares the outputs at two neighbouring noise levels. The more levels, the less these differ, while the
 rounding of each stays what it is. A network in bf16 keeps what passes through it to 8 bits, a part in 256, in fp16 to
@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
-from ict_lib.files import write_atomically
 from ict_lib.grid import karras_sigmas
-from ict_lib.run.manifest import commit, device_name, run_of
 from ict_lib.objective import levels
-from ict_lib.recipe import Recipe, require
+from ict_lib.recipe import Recipe
 from ict_lib.run.record import read, results_folder
 from ict_lib.run.trained import trained_model
+from ict_lib.scale.record import made_by, write
 from ict_lib.training.model import pick_device
 from ict_lib.training.precision import multiplying, passing
 
@@ -44,22 +44,14 @@ def change(
     precision: str,
     label: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute how much the model's output changes from one noise level to the next, in the way of a training step.
+    r"""Compute how much the output changes from one noise level to the next, in the way of a training step.
 
     .. math:: \Delta_p = f_p(x + \sigma_{hi} z, \sigma_{hi}) - f_p(x + \sigma_{lo} z, \sigma_{lo})
 
-    Source: own.
-
-    Args:
-        model: in evaluation mode; where its weights are float64, so is all that is computed with ``fp32``.
-        x: clean samples, shape ``[batch, ...]``, data units.
-        noise: of variance 1, same shape.
-        pair: lower and higher noise level.
-        precision: of the passes; see :mod:`ict_lib.training.precision`.
-        label: class of each sample, shape ``[batch]``, or None.
+    Where the model's weights are float64, so is all that is computed with ``fp32``.
 
     Returns:
-        The change, float64, shape ``[batch, ...]``.
+        The change, float64, shape of ``x`` and ``noise``: ``[batch, ...]``.
     """
     weight = next(model.parameters())
     x, noise = x.to(weight.dtype), noise.to(weight.dtype)
@@ -84,14 +76,12 @@ def rounding(
     The reference has the same weights, samples and levels in float64. Where the ratio is 1, rounding has as much to say
     about the direction of the gradient as the difference between student and teacher.
 
-    Source: own.
-
     Args:
         model: trained, with float32 weights; it is not changed, and evaluated without dropout.
         x: real samples, float32, shape ``[batch, ...]``, data units.
         noise: of variance 1, same shape.
         pairs: lower and higher level each.
-        precisions: to compare with float64.
+        precisions: to compare with float64; see :mod:`ict_lib.training.precision`.
         label: class of each sample, shape ``[batch]``, or None.
 
     Returns:
@@ -119,38 +109,17 @@ def rounding(
 
 
 def some_pairs(recipe: Recipe, num_scales: int, num: int = 12) -> list[tuple[float, float]]:
-    """Choose pairs of neighbouring levels, evenly over the whole grid.
-
-    Source: own.
-
-    Args:
-        recipe: of the grid.
-        num_scales: N, its levels.
-        num: pairs at most.
-
-    Returns:
-        Lower and higher level of each, ascending; all N - 1 pairs of a small grid.
-    """
+    """Choose at most ``num`` pairs of neighbouring levels, ascending, evenly over the grid; all of a small grid."""
     sigmas = karras_sigmas(num_scales, recipe.sigma_min, recipe.sigma_max, recipe.rho)
     index = torch.linspace(0, num_scales - 2, min(num, num_scales - 1)).round().long()
     return list(zip(sigmas[index].tolist(), sigmas[index + 1].tolist(), strict=True))
 
 
 def share_above(rows: list[dict[str, Any]], recipe: Recipe, num_scales: int, ratio: float = 1.0) -> float:
-    """Estimate in which share of the pairs that training draws the rounding exceeds the signal.
+    """Estimate in which share of the pairs that training draws the rounding exceeds the signal, times ``ratio``.
 
-    Between the levels that were measured, the logarithm of the ratio is taken to be straight in that of sigma.
-
-    Source: own.
-
-    Args:
-        rows: of :func:`rounding`, of one precision and one grid.
-        recipe: whose noise schedule draws the pairs.
-        num_scales: N of the grid.
-        ratio: of rounding to signal that is exceeded.
-
-    Returns:
-        A probability.
+    Between the levels of the rows, of one precision and one grid, the logarithm of the ratio is taken to be straight in
+    that of sigma.
     """
     pairs = levels(recipe, num_scales, torch.device("cpu"))
     known = np.log([[row["sigma_hi"], max(row["ratio"], 1e-300)] for row in rows])
@@ -159,30 +128,21 @@ def share_above(rows: list[dict[str, Any]], recipe: Recipe, num_scales: int, rat
 
 
 def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any]:
-    """Measure the rounding of a finished run's model on its own data, on three grids.
-
-    ``tf32`` is measured on CUDA devices alone: no other has it.
-
-    Source: own.
-
-    Args:
-        name: of the run, such as ``digits/ict``.
-        samples: real images, the same for all.
-        device: that computes; names as in a run's configuration.
+    """Measure the rounding of a finished run's model on its own data, on three grids; TF32 on CUDA devices alone.
 
     Returns:
-        ``run``, ``seed``, ``device``, ``commit``, ``samples``; ``rows``, those of :func:`rounding` with their
-        ``num_scales``; and ``share_above_signal``, by N and precision, of the pairs that training draws.
+        ``run``, ``seed``, ``samples``, what :func:`ict_lib.scale.record.made_by` says, ``rows`` of :func:`rounding`
+        with their ``num_scales``; and ``share_above_signal``, by N and precision, of the pairs that training draws.
 
     Raises:
         FileNotFoundError: if the run has left no record or no weights.
     """
     place, generator = pick_device(device), torch.Generator().manual_seed(0)
-    model, run = trained_model(name).to(place), run_of(read(name).manifest)
-    data, recipe = load_dataset(run.config.data), run.config.recipe
+    run, model = read(name).run, trained_model(name).to(place)
+    data, recipe = load_dataset(run.data), run.recipe
     chosen = torch.randint(len(data), (samples,), generator=generator)
     x, noise = data.batch(chosen, place), torch.randn((samples, *data.shape), generator=generator).to(place)
-    label = data.labels[chosen].to(place) if run.config.conditional else None
+    label = data.labels[chosen].to(place) if run.conditional else None
     precisions = ["fp32", *(["tf32"] if place.type == "cuda" else []), "bf16", "fp16"]
     rows, above = [], {}
     for n in SCALES:
@@ -190,28 +150,20 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
         rows += [{"num_scales": n, **row} for row in found]
         parts = {p: [row for row in found if row["precision"] == p] for p in precisions}
         above[n] = {precision: share_above(part, recipe, n) for precision, part in parts.items()}
-    made = {"run": name, "seed": run.seeds[0], "device": device_name(place), "commit": commit(), "samples": samples}
+    made = {"run": name, "seed": run.seeds[0], **made_by(place), "samples": samples}
     return {**made, "share_above_signal": above, "rows": rows}
 
 
 def read_rounding(name: str) -> dict[str, Any]:
-    """Read what was measured of a run's model.
-
-    Source: own.
-
-    Args:
-        name: of the run, such as ``digits/ict``.
-
-    Returns:
-        What :func:`of_run` gives; the numbers of levels are texts where they are keys.
+    """Read what was measured of a run's model: what :func:`of_run` gives, but for keys that are texts in JSON.
 
     Raises:
         FileNotFoundError: if nothing was measured, with the command that does.
     """
     path = results_folder(name) / FILE
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib.evaluation.rounding {name}` makes it")
-    return json.loads(path.read_text())
+        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib rounding {name}` makes it")
+    return json.loads(path.read_text("utf8"))
 
 
 def _mean_norm(batch: Tensor) -> float:
@@ -219,23 +171,20 @@ def _mean_norm(batch: Tensor) -> float:
     return batch.flatten(1).norm(dim=1).mean().item()
 
 
-def main(words: list[str]) -> int:
-    """Write ``runs/<name>/rounding.json`` and return the exit code: 0 done, 2 refused."""
-    parser = argparse.ArgumentParser(prog="python -m ict_lib.evaluation.rounding", description=of_run.__doc__)
-    parser.add_argument("name", help="of the run")
-    parser.add_argument("--samples", type=int, default=256)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what ``python -m ict_lib rounding`` takes."""
+    parser.add_argument("run", help="that is finished, such as digits/ict")
+    parser.add_argument("--samples", type=int, default=256, help="real images, the same for all")
     parser.add_argument("--device", default="auto")
-    given = parser.parse_args(words)
+
+
+def main(given: argparse.Namespace) -> int:
+    """Write ``runs/<name>/rounding.json`` and return the exit code: 0 done, 2 refused."""
     try:
-        found = of_run(given.name, given.samples, given.device)
+        found = of_run(given.run, given.samples, given.device)
     except (FileNotFoundError, ValueError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
-    path = read(given.name).folder / FILE
-    write_atomically(path, (json.dumps(found, indent=2) + "\n").encode())
+    write(results_folder(given.run) / FILE, found)
     print(f"rounding above the signal, share of the pairs that are drawn: {found['share_above_signal']}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
