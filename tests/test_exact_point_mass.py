@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ict_lib.data import toy
+from ict_lib.exact import toy
 from ict_lib.exact.point_mass import (
     consistency_loss,
     consistency_map,

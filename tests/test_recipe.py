@@ -8,7 +8,8 @@ from typing import Literal
 
 import pytest
 
-from ict_lib.recipe import CT, ICT, ICT_DEEP, LADDER, PRESETS, Recipe, check_types, difference, nearest, override
+from ict_lib.checks import check_types, difference, nearest, override
+from ict_lib.recipe import CT, ICT, ICT_DEEP, LADDER, PRESETS, Recipe
 
 # Value from the paper: the table of design choices, for CIFAR-10
 

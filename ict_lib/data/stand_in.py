@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+from ict_lib.checks import nearest
 from ict_lib.data.dataset import Dataset
-from ict_lib.recipe import nearest
 
 
 class Form(NamedTuple):
