@@ -46,8 +46,8 @@ class Recipe:
         require(0 < self.mu0 < 1, "mu0", self.mu0, "0 < mu0 < 1")
         require(self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, f"sigma_min < {self.sigma_max}")
         low, high = (math.log(sigma) for sigma in (self.sigma_min, self.sigma_max))
-        near = low - 3 * self.p_std <= self.p_mean <= high + 3 * self.p_std
-        require(near, "p_mean", self.p_mean, f"{low:.3g} to {high:.3g}, the grid, or within 3 p_std of it,")
+        drawn = self.noise_schedule == "uniform" or low - 3 * self.p_std <= self.p_mean <= high + 3 * self.p_std
+        require(drawn, "p_mean", self.p_mean, f"{low:.3g} to {high:.3g}, the grid, or within 3 p_std of it,")
         num_scales_at(self, 0, 1)  # the curriculum refuses ends that do not fit together
 
 
@@ -56,10 +56,10 @@ RANGES = {  # far around every published value; beyond them a training computes,
     "s0": (1, 1_000_000),
     "s1": (1, 1_000_000),  # pairs, of which four tables are held; 1280 is where more no longer helps
     "huber_c": (1e-6, 1e3),  # c^2 stays above float32's least number; no two images are further apart than 1000
-    "p_std": (0.01, 100),
+    "p_std": (0.01, 100.0),
     "sigma_min": (1e-6, 1e3),  # on data of size 1, float32 no longer sees less noise
     "sigma_max": (1e-3, 1e4),  # under more noise, float32 keeps less than three digits of such data
-    "rho": (0.1, 1000),  # beyond, the powers of the grid leave float64
+    "rho": (0.1, 1000.0),  # beyond, the powers of the grid leave float64
     "sigma_data": (1e-3, 1e3),
     "depth": (1, 16),
 }
