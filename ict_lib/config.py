@@ -134,18 +134,12 @@ class Run:
         return json.loads(json.dumps(asdict(self)))
 
 
-POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", "log_every", "checkpoint_every") + (
-    "milestone_every",
-    "evaluate_every",
-    "measure_every",
-)
+EVERY = ("log_every", "checkpoint_every", "milestone_every", "evaluate_every", "measure_every")
+POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", *EVERY)
 EVALUATION = ("num_samples", "sigma_mid")  # what the numbers at the end depend on, besides the weights
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
-HARMLESS = ("name", "notebook", "preset", "seeds", "compile", "device", "processes", "micro_batch", "tensorboard") + (
-    "sources",
-    *(name for name in POSITIVE if name.endswith("_every")),
-    *EVALUATION,
-)
+SHOWN = ("name", "notebook", "preset", "tensorboard", "sources")
+HARMLESS = (*SHOWN, *EVALUATION, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
 
 
 def check_processes(run: Run, processes: int) -> None:

@@ -10,15 +10,15 @@ from statistics import median
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import run_from
 
-from ict_lib.run import trained
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.export import save_pipeline
 from ict_lib.export.card import model_card
 from ict_lib.networks.adm import ADM
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import run_from
+from ict_lib.run import trained
 from ict_lib.training.model import build_model
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ict_lib.plan.marks import LINE, OPENING, settings_of
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import run_from
 
 from ict_lib.data import DATASETS
 from ict_lib.data.stand_in import stand_in
 from ict_lib.networks.build import NETWORKS
-from ict_lib.plan.marks import LINE, OPENING, settings_of
 from ict_lib.recipe import CT, ICT
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import run_from
 from ict_lib.techniques import curriculum, distance
 from ict_lib.training.loop import Training
 

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
 from ict_lib.plan import missing as module
 from ict_lib.plan.cost import Memory
 from ict_lib.plan.estimate import Plan
 from ict_lib.plan.missing import fault, lacks_vgg16, missing
 from ict_lib.plan.passes import Passes
-from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import RunConfig
+
+from ict_lib.recipe import CT, ICT
 
 LPIPS = replace(CT, distance="lpips")
 

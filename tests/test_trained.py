@@ -11,17 +11,17 @@ from torch import nn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from diffusers import ConsistencyModelPipeline
+from ict_lib.run.manifest import manifest_of
+from ict_lib.run_file import run_from
+from ict_lib.training.weights import save_weights
 
 from ict_lib.data import DATASETS, load_dataset
 from ict_lib.export import __main__ as export
 from ict_lib.export import load_pipeline
-from ict_lib.run.manifest import manifest_of
 from ict_lib.run.record import results_folder, write
-from ict_lib.run_file import run_from
-from ict_lib.sampling import sample
 from ict_lib.run.trained import trained_model
+from ict_lib.sampling import sample
 from ict_lib.training.model import build_model
-from ict_lib.training.weights import save_weights
 
 ADM = {"channels": 16, "multipliers": [1], "blocks": 1, "attention_resolutions": [8], "head_channels": 8, "groups": 4}
 MEASURED = {"seconds": 1.0, "images_seen": 10, "peak_memory_bytes": 10, "fid_1_step": 3.0, "fid_2_steps": 2.0}

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import digits_features
 from ict_lib.evaluation.fidelity import fidelity, inception_weights
@@ -14,7 +15,6 @@ from ict_lib.sampling import sample
 
 QUICK = 2048  # images of a quick evaluation at most
 BLOCK = 2500  # images at most that are drawn from one random stream
-EXTRACTORS = {"digits": "digits"}  # data set -> whose features; Inception's for all others
 
 
 def draw(
@@ -87,7 +87,8 @@ def quick(
 
 def extractor_of(name: str) -> str:
     """Name the extractor on whose features a data set, or a stand-in of it, is compared."""
-    return EXTRACTORS.get(name.removeprefix("stand-in of "), "inception")
+    entry = DATASETS.get(name.removeprefix("stand-in of "))
+    return entry.extractor if entry else "inception"
 
 
 def prepare(data: Dataset) -> None:
