@@ -191,7 +191,7 @@ def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
     """Read a run file and apply changes from a command line.
 
     Args:
-        name: such as ``digits/ict``.
+        name: such as ``digits/ict``; or the path of a YAML or JSON file.
         changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict.
         root: top of the project.
 
@@ -201,9 +201,11 @@ def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such file, with the nearest right name, or something is not of the right form.
     """
-    known = [path.relative_to(root / "runs").with_suffix("").as_posix() for path in (root / "runs").rglob("*.yaml")]
-    require_known("run", name, known)
-    path = root / "runs" / f"{name}.yaml"
+    path = Path(name)
+    if path.suffix not in (".yaml", ".json"):
+        files = (root / "runs").rglob("*.yaml")
+        require_known("run", name, [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files])
+        path = root / "runs" / f"{name}.yaml"
     values = (_yaml(path.read_text("utf8"), str(path)) or {}).get("run")
     require(isinstance(values, dict), f"run in {path}", values, "a mapping of fields")
     for change in changes:

@@ -1,17 +1,20 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders with one writer."""
 
+import contextlib
+import json
 import os
+import socket
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+HOLDER = "lock.json"
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Replace a file by new content, or leave it as it was.
-
-    Source: own.
-
-    Args:
-        path: the file.
-        parts: what it shall hold, one after another.
+    """Replace a file by new content, part after part, or leave it as it was.
 
     Raises:
         OSError: if the content could not be written; the file is then as before.
@@ -26,3 +29,75 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON that a person can read, whole or not at all."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def json_lines(lines: Iterable[dict[str, Any]]) -> bytes:
+    """Write dicts as JSON, one a line."""
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; none where there is no file, and without those that are damaged or were cut off."""
+    found = []
+    for line in path.read_text("utf8", "replace").splitlines(keepends=True) if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            found += [json.loads(line)] if line.endswith("\n") else []
+    return [line for line in found if isinstance(line, dict)]
+
+
+def hold(folder: Path) -> BaseFileLock:
+    """Hold a folder until ``release`` or the end of this process, however it ends; it is made if it is missing.
+
+    One process may hold it several times. On file systems without locks, a file stands for one.
+
+    Raises:
+        RuntimeError: if another process holds it, with its number and machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in (FileLock, SoftFileLock):
+        lock = kind(folder / "lock", is_singleton=True, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:
+            continue
+        except Timeout:
+            who = _holder(folder)
+            raise RuntimeError(f"{who} works in {folder} already: end it, or choose another name") from None
+        break
+    write_json(folder / HOLDER, {"process": os.getpid(), "machine": socket.gethostname()})
+    return lock
+
+
+def _holder(folder: Path) -> str:
+    """Say who holds a folder."""
+    try:
+        holder = json.loads((folder / HOLDER).read_bytes())
+        return f"process {holder['process']} on {holder['machine']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Find the top of the project: the folder with ``pyproject.toml`` and ``ict_lib``, here or above.
+
+    Args:
+        start: where to begin; None takes the current folder.
+
+    Raises:
+        FileNotFoundError: if no folder above ``start`` is the project.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").exists() and (folder / "ict_lib").is_dir():
+            return folder
+    raise FileNotFoundError(f"{start} does not lie in the project: change into its folder first")
+
+
+def results_folder(name: str) -> Path:
+    """Return where the results of a run go: ``runs/<name>`` of the project around the current folder."""
+    return project_root() / "runs" / name

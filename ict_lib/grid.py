@@ -45,8 +45,6 @@ def karras_sigmas(num_scales: int, sigma_min: float = 0.002, sigma_max: float = 
 def require_ascending(sigmas: Tensor) -> None:
     """Refuse anything that is not a grid: one axis, two levels or more, positive, ascending.
 
-    Source: own.
-
     Raises:
         ValueError: naming the first pair that does not ascend.
     """

@@ -1,15 +1,17 @@
-"""The training objective: a batch becomes a loss. Every technique is called here, by name."""
+"""The training objective: a batch becomes a loss. Every technique is called here, by the name that a recipe gives."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ict_lib.grid import karras_sigmas
-from ict_lib.networks.lpips import perceptual_network
-from ict_lib.recipe import Recipe, num_scales_at
-from ict_lib.techniques import distance, dropout, noise_schedule, weighting
+from ict_lib.recipe import Recipe
+from ict_lib.techniques import curriculum, distance, dropout, noise_schedule, weighting
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
 class LossOutput(NamedTuple):
@@ -46,7 +48,7 @@ def levels(recipe: Recipe, num_scales: int, device: torch.device) -> Levels:
     Source: [iCT] arXiv:2310.14189 sections 3.1 and 3.5.
 
     Args:
-        recipe: names the grid, the weighting and the noise schedule.
+        recipe: names the weighting and the noise schedule, and lays the grid.
         num_scales: N.
         device: where the training runs.
 
@@ -54,57 +56,50 @@ def levels(recipe: Recipe, num_scales: int, device: torch.device) -> Levels:
         The pairs, computed in float64 and stored as float32.
     """
     sigmas = karras_sigmas(num_scales, recipe.sigma_min, recipe.sigma_max, recipe.rho)
-    weight = {"uniform": weighting.uniform, "inverse_gap": weighting.inverse_gap}[recipe.weighting](sigmas)
-    if recipe.noise_schedule == "lognormal":
-        pmf = noise_schedule.lognormal_pmf(sigmas, recipe.p_mean, recipe.p_std)
-    else:
-        pmf = noise_schedule.uniform_pmf(sigmas)
+    constants = (recipe.p_mean, recipe.p_std) if recipe.noise_schedule == "lognormal" else ()
+    weight = weighting.CHOICES[recipe.weighting](sigmas)
+    pmf = noise_schedule.CHOICES[recipe.noise_schedule](sigmas, *constants)
     return Levels(*(t.to(device, torch.float32) for t in (sigmas[:-1], sigmas[1:], weight, pmf)))
 
 
-def distance_between(recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
-    """Apply the recipe's distance to two batches.
+def distance_between(recipe: Recipe, x: Tensor, y: Tensor, perceptual: Perceptual | None = None) -> Tensor:
+    """Apply the recipe's distance, with its constant or its network, to two batches.
 
     Source: [iCT] arXiv:2310.14189 section 3.3.
 
     Args:
-        recipe: names the distance and its constant.
+        recipe: names the distance.
         x: the student's output, shape ``[batch, ...]``.
         y: the teacher's output, same shape.
+        perceptual: for LPIPS alone, see :func:`ict_lib.techniques.distance.lpips`.
 
     Returns:
         Distances, shape ``[batch]``.
 
     Raises:
-        ValueError: if the shapes differ, or the distance is LPIPS and they are not those of images.
-        RuntimeError: if LPIPS lacks its package or its weights; see
-            :func:`~ict_lib.networks.lpips.perceptual_network` for what else it raises.
+        ValueError: if the shapes differ, or the distance is LPIPS and they are not those of images, or no network was
+            handed in.
     """
+    apart = distance.CHOICES[recipe.distance]
     if recipe.distance == "pseudo_huber":
-        c = distance.huber_c(x[0].numel()) if recipe.huber_c is None else recipe.huber_c
-        return distance.pseudo_huber(x, y, c)
+        return apart(x, y, distance.huber_c(x[0].numel()) if recipe.huber_c is None else recipe.huber_c)
     if recipe.distance == "lpips":
-        return distance.lpips(x, y, lambda x, y: perceptual_network(x.device)(x, y))  # built for images only
-    return {"squared_l2": distance.squared_l2, "l1": distance.l1}[recipe.distance](x, y)
+        if perceptual is None:
+            raise ValueError("distance is 'lpips': hand in perceptual=, such as ict_lib.networks.lpips.perceptual")
+        return apart(x, y, perceptual)
+    return apart(x, y)
 
 
-def check_distance(recipe: Recipe, shape: tuple[int, ...], device: torch.device) -> None:
-    """Apply the recipe's distance once, so that what it lacks is known before a training starts.
-
-    Source: own.
-
-    Args:
-        recipe: names the distance.
-        shape: of one sample.
-        device: where the training will run.
+def check_distance(
+    recipe: Recipe, shape: tuple[int, ...], device: torch.device, perceptual: Perceptual | None = None
+) -> None:
+    """Apply the recipe's distance once to samples of a shape, so that what it lacks is known before a training starts.
 
     Raises:
-        ValueError: if samples of this shape have no such distance.
-        RuntimeError: if LPIPS lacks its package or its weights; see
-            :func:`~ict_lib.networks.lpips.perceptual_network` for what else it raises.
+        ValueError: as :func:`distance_between` does; what ``perceptual`` raises passes through.
     """
     nothing = torch.zeros(1, *shape, device=device)
-    distance_between(recipe, nothing, nothing)
+    distance_between(recipe, nothing, nothing, perceptual)
 
 
 def consistency_training_loss(
@@ -116,6 +111,7 @@ def consistency_training_loss(
     total_steps: int,
     generator: torch.Generator | None = None,
     label: Tensor | None = None,
+    perceptual: Perceptual | None = None,
 ) -> LossOutput:
     r"""Ask the student at the higher of two neighbouring noise levels to agree with the teacher at the lower one.
 
@@ -136,30 +132,33 @@ def consistency_training_loss(
         total_steps: training steps in all.
         generator: source of randomness; None takes torch's default.
         label: class of each sample, shape ``[batch]``, or None.
+        perceptual: for the distance LPIPS alone, see :func:`ict_lib.techniques.distance.lpips`.
 
     Returns:
         The loss and what it was made of.
 
     Raises:
-        ValueError: if the step lies outside of training, or an output has not the shape of ``x``.
+        ValueError: if the step lies outside of training, an output has not the shape of ``x``, or the distance is LPIPS
+            and no network was handed in.
     """
-    num_scales = num_scales_at(recipe, step, total_steps)
-    pairs = levels(recipe, num_scales, x.device)
+    num_scales = curriculum.num_scales_at(recipe, step, total_steps)  # 3.4: curriculum
+    pairs = levels(recipe, num_scales, x.device)  # 3.1: weighting, 3.5: noise schedule
     draws, mask_seed = _random_streams(generator, x.device)
     index = torch.multinomial(pairs.pmf, len(x), replacement=True, generator=draws)  # [batch]
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=draws)
-    lo, hi = (sigma[index] for sigma in (pairs.lo, pairs.hi))  # [batch]
+    lo, hi = pairs.lo[index], pairs.hi[index]  # [batch]
     column = (-1,) + (1,) * (x.ndim - 1)
 
-    with dropout.shared_mask(mask_seed, x.device), torch.no_grad():
-        # first, so that its memory is free again before the student keeps activations
+    # The teacher goes first, so that its memory is free again before the student keeps activations.
+    with dropout.shared_mask(mask_seed, x.device), torch.no_grad():  # 3.2: teacher, without gradient
         target = teacher(x + lo.view(column) * noise, lo, label)
-    with dropout.shared_mask(mask_seed, x.device):
+    with dropout.shared_mask(mask_seed, x.device):  # 3.1: dropout, with one mask for both
         output = student(x + hi.view(column) * noise, hi, label)
     if output.shape != x.shape:
         raise ValueError(f"the student made {tuple(output.shape)} of {tuple(x.shape)}: equal shapes are needed")
 
-    per_sample = pairs.weight[index] * distance_between(recipe, output, target)
+    apart = distance_between(recipe, output, target, perceptual)  # 3.3: distance, [batch]
+    per_sample = pairs.weight[index] * apart
     return LossOutput(per_sample.mean(), per_sample.detach(), lo, hi, num_scales)
 
 

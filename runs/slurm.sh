@@ -3,9 +3,9 @@
 #
 #   sbatch --nodes=8 runs/slurm.sh imagenet64/ict
 #
-# Further words change parameters, as in `make run`: ... imagenet64/ict seeds=[1] processes=4
-# The first machine executes the run's notebook by papermill, as on a laptop; the others lend their devices. Submitted
-# again, or requeued, it goes on from the newest checkpoint.
+# Further words change fields, as in `make run`: ... imagenet64/ict seeds=[1]
+# Every machine runs the same torchrun line. When the training is finished, the first one executes the run's notebook, which
+# reads what was left. Submitted again, or requeued, it goes on from the newest checkpoint.
 #SBATCH --job-name=ict
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
@@ -20,14 +20,13 @@ if [ $# -lt 1 ]; then
   echo "Say which run: sbatch --nodes=8 runs/slurm.sh imagenet64/ict" >&2
   exit 2
 fi
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export PORT=${PORT:-29500} PYTHON=${PYTHON:-.venv/bin/python}
-export PLACES="nodes=$SLURM_JOB_NUM_NODES rendezvous=$first:$PORT"
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+python=${PYTHON:-.venv/bin/python}
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # after a restart processes meet anew
 
 # One task a machine; --kill-on-bad-exit ends all when one fails, so that a requeue starts them together.
-srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
-  if [ "$SLURM_NODEID" -eq 0 ]; then
-    exec "$PYTHON" -m ict_lib.run "$@" $PLACES
-  else
-    exec "$PYTHON" -m ict_lib.run.join "$@" $PLACES node_rank="$SLURM_NODEID"
-  fi' ict "$@"
+srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" "$python" -m torch.distributed.run \
+  --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${PROCESSES:-8}" --max-restarts=3 \
+  --rdzv-backend=c10d --rdzv-endpoint="${hosts%%$'\n'*}:${PORT:-29500}" --rdzv-id="$SLURM_JOB_ID" \
+  -m ict_lib.training.program "$@"
+exec "$python" -m ict_lib run "$@"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ict_lib.evaluation.report import BLOCK
+from ict_lib.evaluation.measure import BLOCK
 from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import Measuring
 from ict_lib.training import Training

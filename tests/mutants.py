@@ -17,6 +17,7 @@ from ict_lib.networks.adm import ADM
 from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.networks.ncsnpp import NCSNpp
 from ict_lib.objective import consistency_training_loss
+from ict_lib.techniques.teacher import follower
 from ict_lib.training import Training
 
 # 1, 2, 18: the distance
@@ -230,6 +231,11 @@ class OwnTeacherTraining(Training):
     def __init__(self, config, resume=True):
         super().__init__(config, resume)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+
+def make_teacher_of_its_own(student, recipe):
+    """Trap 15, before a training: whatever the recipe says, the teacher is a copy that lags."""
+    return follower(student)
 
 
 def ema_decay_of_released_code(num_scales, s0=2, mu0=0.9):

@@ -26,8 +26,10 @@ def clean(*shape, seed=0, dtype=torch.float64):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2 - 1
 
 
-def loss_of(student, teacher, x, recipe=ICT, step=0, seed=11, loss=consistency_training_loss, label=None):
-    return loss(student, teacher, x, recipe, step, 400_000, torch.Generator().manual_seed(seed), label)
+def loss_of(
+    student, teacher, x, recipe=ICT, step=0, seed=11, loss=consistency_training_loss, label=None, perceptual=None
+):
+    return loss(student, teacher, x, recipe, step, 400_000, torch.Generator().manual_seed(seed), label, perceptual)
 
 
 def slow_levels(recipe, num_scales):

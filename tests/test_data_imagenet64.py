@@ -389,9 +389,7 @@ def test_what_cannot_be_packed_is_refused(photographs, data_root, tmp_path, monk
 def test_wrong_folders_of_photographs_are_refused(tmp_path, photographs):
     with pytest.raises(FileNotFoundError, match="none is not a folder"):
         source_of(tmp_path / "none")
-    with pytest.raises(
-        ValueError, match=r"a folder of photographs for each class, or train_data_batch_1\.npz"
-    ):
+    with pytest.raises(ValueError, match=r"a folder of photographs for each class, or train_data_batch_1\.npz"):
         source_of(tmp_path)
     shutil.copytree(photographs, tmp_path / "s")
     (tmp_path / "s" / "n1").mkdir()

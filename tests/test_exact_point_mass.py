@@ -6,16 +6,16 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ict_lib.data import toy
+from ict_lib.exact import toy
 from ict_lib.exact.point_mass import (
     consistency_loss,
     consistency_map,
+    descent,
     gradient_parts,
     limit_gradient,
     limit_loss,
     scaled_gradient,
 )
-from ict_lib.exact.point_mass_descent import descent
 from ict_lib.grid import karras_sigmas
 
 LEVELS = (11, 101, 1281, 20001)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.special import ndtr
 
+from ict_lib.exact.mixture import Mixture
 from ict_lib.exact.probability_flow import ode_flow, quantile_flow
-from ict_lib.exact.toy import Mixture, point_mass, ring, three_modes, two_points
+from ict_lib.exact.toy import point_mass, ring, three_modes, two_points
 from ict_lib.grid import karras_sigmas
 
 LINE = {

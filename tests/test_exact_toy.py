@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ict_lib.exact.toy import Mixture, point_mass, ring, three_modes, two_points
+from ict_lib.exact.mixture import Mixture
+from ict_lib.exact.toy import point_mass, ring, three_modes, two_points
 
 PRESETS = {
     "two_points": two_points(),

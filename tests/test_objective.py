@@ -10,11 +10,12 @@ from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.networks.build import build_network
-from ict_lib.objective import consistency_training_loss, levels, num_scales_at
+from ict_lib.objective import check_distance, consistency_training_loss, levels
 from ict_lib.recipe import CT, ICT, LADDER
 from tests import mutants
 from tests.slow_objective import Line, clean, loss_of, slow_levels, slow_loss
 
+CPU = torch.device("cpu")
 DEVICES = [
     "cpu",
     pytest.param(
@@ -57,16 +58,9 @@ def test_loss_and_gradient_against_the_slow_loss(name, step):
 # Value from the paper
 
 
-def test_the_number_of_levels_follows_the_recipes_curriculum():
-    assert [num_scales_at(ICT, k, 400_000) for k in (0, 49_999, 50_000, 400_000)] == [11, 11, 21, 1281]
-    assert [num_scales_at(CT, k, 800_000) for k in (0, 800_000)] == [2, 151]
-    assert num_scales_at(replace(CT, s1=200), 800_000, 800_000) == 201
-    assert num_scales_at(replace(ICT, s0=4, s1=16), 0, 10) == 5
-
-
 @pytest.mark.parametrize("recipe", [CT, ICT])
 def test_eleven_levels_are_ten_pairs_with_their_weights_and_probabilities(recipe):
-    pairs = levels(recipe, 11, torch.device("cpu"))
+    pairs = levels(recipe, 11, CPU)
     sigmas, weight, probability = slow_levels(recipe, 11)
     for tensor, expected in zip(pairs, (sigmas[:-1], sigmas[1:], weight, probability), strict=True):
         assert tensor.dtype == torch.float32
@@ -228,3 +222,42 @@ def test_an_output_of_another_shape_is_refused():
         loss_of(model, short, clean(4, 2))
     with pytest.raises(ValueError, match=r"\(4, 1\) of \(4, 2\)"):
         loss_of(short, short, clean(4, 2))
+
+
+def images(seed):
+    return clean(2, 3, 8, 8, seed=seed, dtype=torch.float32)
+
+
+def test_lpips_is_the_network_that_is_handed_in():
+    """A stand-in that tells student from teacher by their mean: the objective weighs what it says."""
+    recipe, seen = replace(CT, distance="lpips"), []
+
+    def network(x, y):
+        seen.append((x, y))
+        return (x - y).square().mean(dim=(1, 2, 3), keepdim=True)
+
+    student, teacher = Spy(ConsistencyModel(Line(0.8, -0.3))), Spy(ConsistencyModel(Line(0.7, 0.1)))
+    output = loss_of(student, teacher, images(0), recipe, perceptual=network)
+    (x, y), large = seen[0], (2, 3, 224, 224)
+    assert x.shape == y.shape == large
+    for z, model in ((x, student), (y, teacher)):
+        torch.testing.assert_close(z, nn.functional.interpolate(model.output, large[2:], mode="bilinear"))
+    torch.testing.assert_close(output.per_sample, (x - y).square().mean(dim=(1, 2, 3)).detach())  # CT's weight is 1
+
+
+def test_lpips_without_a_network_says_what_to_hand_in():
+    recipe, model = replace(CT, distance="lpips"), ConsistencyModel(Line(1, 1))
+    for call in (lambda: loss_of(model, model, images(0), recipe), lambda: check_distance(recipe, (3, 8, 8), CPU)):
+        with pytest.raises(ValueError, match=r"distance is 'lpips': hand in perceptual=.*ict_lib\.networks\.lpips"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 8, 8)])
+def test_lpips_of_what_are_no_images_is_refused_before_its_network_is_asked(shape):
+    with pytest.raises(ValueError, match=r"\[batch, 1 or 3, height, width\]"):
+        check_distance(replace(CT, distance="lpips"), shape, CPU, lambda *_: pytest.fail("the network was asked"))
+
+
+@pytest.mark.parametrize("distance", ["squared_l2", "l1", "pseudo_huber"])
+def test_other_distances_need_nothing(distance):
+    check_distance(replace(ICT, distance=distance), (2,), CPU)

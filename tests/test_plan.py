@@ -187,7 +187,7 @@ def test_the_command_prints_plan_speed_and_what_is_to_be_done(machine, monkeypat
     out = capsys.readouterr().out
     assert "cifar10/ict: 1,000 steps of 1,024 images\non 4 devices" in out
     assert "measured on a device" in out
-    assert re.search(r"to do on this machine:\n  - data set: .*python -m ict_lib data cifar10", out)
+    assert re.search(r"to do on this machine:\n  - data set: .*python -m ict_lib.data.cifar10", out)
     assert max(map(len, out.partition("to do")[0].splitlines())) <= 120
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ict_lib.data import DATASETS, digits
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import digits
+from ict_lib.data.stand_in import FORMS, stand_in
 from ict_lib.plan.cost import MAPPED, Memory, checkpoint_bytes, data_bytes, disk, memory
 from ict_lib.plan.passes import Passes, count_passes, without_memory
 from ict_lib.recipe import CT, ICT
@@ -94,7 +94,7 @@ def test_the_disk_is_that_of_a_real_training_at_its_fullest(tmp_path, recipe):
     options = {"recipe": recipe, "batch_size": 4, "folder": str(tmp_path)}
     config = RunConfig(**options, steps=12, log_every=1, checkpoint_every=1, milestone_every=3)
     with without_memory():
-        passes = count_passes(config, DATASETS["digits"], torch.device("cuda"))
+        passes = count_passes(config, FORMS["digits"], torch.device("cuda"))
     for _ in Training(config, data=stand_in("digits", 16)):
         pass
     files = list(Path(tmp_path).glob("step-*.ckpt"))
@@ -108,7 +108,7 @@ def test_the_disk_is_that_of_a_real_training_at_its_fullest(tmp_path, recipe):
 def test_the_memory_that_is_always_there_is_that_of_a_real_training(recipe):
     config = RunConfig(network_options={"width": 64, "blocks": 2}, recipe=recipe, batch_size=8, log_every=1)
     with without_memory():
-        passes = count_passes(config, DATASETS["digits"], torch.device("cuda"))
+        passes = count_passes(config, FORMS["digits"], torch.device("cuda"))
     training = Training(config, data=stand_in("digits"))
     next(training)
     states = training.optimizer.state.values()
@@ -123,6 +123,6 @@ def test_the_memory_that_is_always_there_is_that_of_a_real_training(recipe):
 
 
 def test_the_sizes_of_the_data_sets():
-    assert data_bytes(DATASETS["cifar10"]) == pytest.approx(154e6, rel=0.01)
-    assert data_bytes(DATASETS["imagenet64"]) == pytest.approx(15.8e9, rel=0.01)
-    assert data_bytes(DATASETS["digits"]) < digits.load().pixels.nbytes  # which are floats
+    assert data_bytes(FORMS["cifar10"]) == pytest.approx(154e6, rel=0.01)
+    assert data_bytes(FORMS["imagenet64"]) == pytest.approx(15.8e9, rel=0.01)
+    assert data_bytes(FORMS["digits"]) < digits.load().pixels.nbytes  # which are floats

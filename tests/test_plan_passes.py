@@ -8,8 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.bench.arithmetic import forward_flops
-from ict_lib.data import DATASETS
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data.stand_in import FORMS, stand_in
 from ict_lib.plan.live import LiveBytes
 from ict_lib.plan.passes import SAMPLED, Passes, count_passes, without_memory
 from ict_lib.recipe import CT, ICT, ICT_DEEP
@@ -34,7 +33,7 @@ SMALL = {
 
 def counted(config, device=CUDA, real=False, sampled=8):
     with nullcontext() if real else without_memory():
-        return count_passes(config, DATASETS[config.data], device, sampled)
+        return count_passes(config, FORMS[config.data], device, sampled)
 
 
 # --- value: the networks of the paper ---

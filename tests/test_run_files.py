@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ict_lib.data import DATASETS
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data.stand_in import FORMS, stand_in
 from ict_lib.networks.build import NETWORKS
 from ict_lib.plan.marks import LINE, OPENING, settings_of
 from ict_lib.recipe import CT, ICT
@@ -165,7 +164,7 @@ def in_force(name):
     optimizer = {"betas": list(optimizer["betas"]), "weight_decay": optimizer["weight_decay"]}
     groups = {"recipe": recipe, "network_options": options, "optimizer": optimizer}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-    return {**asdict(config), **asdict(run), **flat, "flip": DATASETS[config.data].flip}
+    return {**asdict(config), **asdict(run), **flat, "flip": FORMS[config.data].flip}
 
 
 def flattened(parameters):

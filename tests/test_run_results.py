@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ict_lib.data import load_dataset
-from ict_lib.evaluation.report import draw, measure, quick
+from ict_lib.evaluation.measure import draw, measure, quick
 from ict_lib.files import write_atomically
 from ict_lib.run.manifest import commit, device_name, manifest_of
 from ict_lib.recipe import CT
@@ -142,7 +142,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 
 def test_missing_inception_weights_are_noticed_before_training(monkeypatch):
-    from ict_lib.evaluation import report
+    from ict_lib.evaluation import measure as report
 
     asked = []
     monkeypatch.setattr(report, "inception_weights", lambda: asked.append(True))

@@ -1,11 +1,13 @@
 """How the number of noise levels grows: `ict_lib.techniques.curriculum`."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from ict_lib.techniques.curriculum import doubling, square_root
+from ict_lib.recipe import CT, ICT
+from ict_lib.techniques.curriculum import doubling, num_scales_at, square_root
 from tests import mutants
 
 # Value from the paper
@@ -46,7 +48,19 @@ def test_ct_starts_with_two_levels_and_ends_with_s1_plus_one():
     assert square_root(800_000, 800_000, s1=200) == 201
 
 
+def test_a_recipe_names_its_curriculum_and_may_change_its_ends():
+    assert [num_scales_at(ICT, k, 400_000) for k in (0, 49_999, 50_000, 400_000)] == [11, 11, 21, 1281]
+    assert [num_scales_at(CT, k, 800_000) for k in (0, 800_000)] == [2, 151]
+    assert num_scales_at(replace(CT, s1=200), 800_000, 800_000) == 201
+    assert num_scales_at(replace(ICT, s0=4, s1=16), 0, 10) == 5
+
+
 # Invariant
+
+
+@pytest.mark.parametrize("recipe", [CT, ICT, replace(CT, s0=5), replace(ICT, s0=7)])
+def test_the_start_does_not_depend_on_the_number_of_steps(recipe):
+    assert len({num_scales_at(recipe, 0, total) for total in (1, 6000, 800_000)}) == 1
 
 
 @pytest.mark.parametrize("grow", [doubling, square_root])

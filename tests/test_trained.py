@@ -12,7 +12,8 @@ from torch import nn
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from diffusers import ConsistencyModelPipeline
 
-from ict_lib.data import DATASETS, load_dataset
+from ict_lib.data import load_dataset
+from ict_lib.data.stand_in import FORMS
 from ict_lib.export import __main__ as export
 from ict_lib.export import load_pipeline
 from ict_lib.run.manifest import manifest_of
@@ -48,7 +49,7 @@ def project(tmp_path, monkeypatch):
 def finished(**changes):
     """Leave what a run leaves; return the models, one a seed."""
     run, models = run_from({**ASKED, **changes}), {}
-    form = DATASETS[run.config.data]
+    form = FORMS[run.config.data]
     for config in run.configs():
         models[config.seed] = build_model(config, form.shape, form.num_classes).eval()
         for parameter in models[config.seed].parameters():

@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 import torch
 
+from ict_lib.checks import override
 from ict_lib.objective import consistency_training_loss
-from ict_lib.recipe import override
 from ict_lib.training import Training, train
 from tests import mutants
 from tests.test_training_loop import RECIPES, config

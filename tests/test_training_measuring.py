@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 
 from ict_lib.data import load_dataset
-from ict_lib.evaluation import report
-from ict_lib.evaluation.report import draw, measure
+from ict_lib.evaluation import measure as report
+from ict_lib.evaluation.measure import draw, measure
 from ict_lib.group import Alone
 from ict_lib.run_config import Measuring
 from ict_lib.training import train

@@ -1,91 +1,82 @@
-"""What is computed of the reference set of an FID: once, and kept under a name made of the content."""
+"""What is computed of a set of images for an FID; of a reference set once, kept under a name made of the content."""
 
 import hashlib
-import os
-from pathlib import Path
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
 
 import torch
-import torch_fidelity
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as Images
-from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
-from torch_fidelity.utils_torch import torch_atomic_save
 
 from ict_lib.data.cache import cache_folder
 from ict_lib.data.dataset import Dataset
+from ict_lib.files import write_atomically
 
-MOST = 50_000  # images whose features are all kept; of a larger set these are a fixed random part
-
-
-def some_of(levels: Tensor, most: int) -> Tensor:
-    """Choose a fixed random part of a large set, in its order; all of a small one.
-
-    Source: own.
-
-    Args:
-        levels: shape ``[num, channel, height, width]``.
-        most: how many at most.
-
-    Returns:
-        Levels, shape ``[min(num, most), channel, height, width]``.
-    """
-    if len(levels) <= most:
-        return levels
-    chosen = torch.randperm(len(levels), generator=torch.Generator().manual_seed(0))[:most].sort().values
-    return levels[chosen]
-
-
-def cache_options(data: Dataset, weights: Path, folder: str | os.PathLike[str] | None, most: int) -> dict[str, object]:
-    """Tell torch-fidelity where to keep what it computes of a reference set, so that it is computed once.
-
-    Source: own.
-
-    Args:
-        data: the reference set.
-        weights: file of the extractor.
-        folder: of the cache; see `cache_folder` for where it is otherwise.
-        most: images that count, at most.
-
-    Returns:
-        Options of torch-fidelity. The name holds the images' checksum, the weights' and torch-fidelity's version.
-    """
-    with weights.open("rb") as file:
-        network = hashlib.file_digest(file, "sha256").hexdigest()
-    content = hashlib.sha256(f"{data.checksum()} {network} {torch_fidelity.__version__}".encode()).hexdigest()[:24]
-    part = f"-{most}" if len(data) > most else ""
-    root = cache_folder(folder) / "fidelity"
-    return {"cache": True, "cache_root": str(root), "input2_cache_name": f"{data.name}{part}-{content}"}
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # uint8 levels -> features and logits
+MOST = 50_000  # images whose features are all kept, 0.4 GB of Inception's; of a larger set a fixed random part
+BATCH = 64
 
 
 @torch.no_grad()
-def keep_statistics(images: Images, extractor: str, options: dict[str, object]) -> None:
-    r"""Compute mean and covariance of the features of a large set, image by image, where torch-fidelity will look.
+def summarise(network: Network, levels: Tensor, device: str) -> dict[str, Tensor]:
+    r"""Compute mean and covariance of the features of all images, batch by batch, and keep the features of some.
 
     .. math:: \Sigma = \frac{1}{n - 1} \Big( \sum_i f_i f_i^T - n \mu \mu^T \Big)
 
-    torch-fidelity would hold all features at once, twice: 42 GB for ImageNet. This needs one batch.
-
-    Source: Heusel et al. 2017; the names of the files are torch-fidelity's.
+    torch-fidelity would hold all features at once, twice: 42 GB for ImageNet.
 
     Args:
-        images: each uint8 ``[3, height, width]``.
-        extractor: torch-fidelity's name of it.
-        options: for torch-fidelity, with `cache_options`.
+        network: maps levels on ``device`` to features ``[batch, dim]`` and logits ``[batch, classes]``.
+        levels: uint8, shape ``[num, channel, height, width]``, on the CPU.
+        device: of the network.
+
+    Returns:
+        ``mean`` ``[dim]`` and ``covariance`` ``[dim, dim]``, float64; ``features`` and ``logits`` of the images that
+        :func:`some_of` chooses, in their order; all on the CPU.
     """
-    layer = resolve_feature_layer_for_metric("fid", feature_extractor=extractor)
-    path = Path(str(options["cache_root"])) / f"{options['input2_cache_name']}-{extractor}-stat-fid-{layer}.pt"
-    if path.exists():
-        return
-    device = "cuda" if options["cuda"] else "cpu"
-    others = {key: value for key, value in options.items() if key not in ("feature_extractor", "cuda")}
-    network = create_feature_extractor(extractor, [layer], cuda=device == "cuda", verbose=False, **others)
-    loader = DataLoader(images, batch_size=int(str(options["batch_size"])))
-    total, squares = 0.0, 0.0
-    for batch in loader:
-        features = network(batch.to(device))[0].double()  # [batch, features]
-        total, squares = total + features.sum(dim=0), squares + features.T @ features
-    mean = total / len(images)
-    covariance = (squares - len(images) * mean[:, None] * mean) / (len(images) - 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch_atomic_save({"mu": mean.cpu().float().numpy(), "sigma": covariance.cpu().numpy()}, str(path))
+    num, total, squares = len(levels), 0.0, 0.0
+    features, logits = [], []
+    for part, wanted in zip(levels.split(BATCH), some_of(num).split(BATCH), strict=True):
+        found, logit = network(part.to(device))
+        exact = found.double()
+        total, squares = total + exact.sum(dim=0), squares + exact.T @ exact
+        features.append(found.cpu()[wanted])
+        logits.append(logit.cpu()[wanted])
+    mean = total / num
+    covariance = (squares - num * mean[:, None] * mean) / (num - 1)
+    moments = {"mean": mean.cpu(), "covariance": covariance.cpu()}
+    return {**moments, "features": torch.cat(features), "logits": torch.cat(logits)}
+
+
+def some_of(num: int) -> Tensor:
+    """Choose ``MOST`` of many images, the same each time, and all of few: bool ``[num]``."""
+    chosen = torch.zeros(num, dtype=torch.bool)
+    chosen[torch.randperm(num, generator=torch.Generator().manual_seed(0))[:MOST]] = True
+    return chosen
+
+
+def kept(data: Dataset, weights: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Read what was computed of a reference set, or compute it and keep it.
+
+    Args:
+        data: the set; its checksum, the weights and torch-fidelity's version name the file.
+        weights: name of the extractor's published weights.
+        compute: gives the summary of the set.
+
+    Returns:
+        The summary, without the logits, which no metric wants of a reference set.
+    """
+    content = f"{data.checksum()} {weights} {version('torch-fidelity')} {MOST}"
+    path = cache_folder() / "fidelity" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.safetensors"
+    with suppress(OSError, SafetensorError):  # missing or damaged
+        return load_file(path)
+    summary = {name: tensor for name, tensor in compute().items() if name != "logits"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, save(summary))
+    except OSError as error:
+        warnings.warn(f"the features of {data.name} cannot be kept in {path.parent}: {error}", stacklevel=2)
+    return summary

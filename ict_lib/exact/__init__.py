@@ -1,1 +1,1 @@
-"""Where the truth is known: mixtures, their probability flow, section 3.2's point mass, and distances in closed form."""
+"""Where the truth is known: mixtures and their probability flow, section 3.2's point mass, distances in closed form."""

@@ -13,8 +13,6 @@ from torch import Tensor
 from ict_lib.exact.probability_flow import ode_flow, quantile_flow
 from ict_lib.grid import require_ascending
 
-__all__ = ["Mixture"]
-
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
@@ -22,7 +20,9 @@ class Mixture:
 
     .. math:: p_\sigma(x) = \sum_j w_j \mathcal{N}(x; m_j, v_j^2 I), \qquad v_j^2 = s_j^2 + \sigma^2
 
-    Source: own. ``sigma`` is a number or one level a point, ``[batch]``; points are ``[batch, d]``.
+    ``sigma`` is a number or one level a point, ``[batch]``; points are ``[batch, d]``.
+
+    Source: own, where a method does not say otherwise.
 
     Args:
         weights: of the modes, > 0, shape ``[k]``, summing to 1.
@@ -57,13 +57,13 @@ class Mixture:
 
     @property
     def sigma_data(self) -> float:
-        """Root of the data's variance, averaged over the dimensions, data units. Source: own."""
+        """Root of the data's variance, averaged over the dimensions, data units."""
         centre = self.weights @ self.means
         spread = ((self.means - centre) ** 2).mean(dim=1) + self.stds**2
         return math.sqrt(float(self.weights @ spread))
 
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw data points, shape ``[num, d]``, float64, data units. Source: own."""
+        """Draw data points, shape ``[num, d]``, float64, data units."""
         if num < 0:
             raise ValueError(f"num must be >= 0, got {num}")
         mode = torch.multinomial(self.weights, max(num, 1), replacement=True, generator=generator)[:num]
@@ -71,11 +71,11 @@ class Mixture:
         return self.means[mode] + self.stds[mode, None] * noise
 
     def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        r"""Logarithm of the noisy density, :math:`\ln p_\sigma(x)`, shape ``[batch]``. Source: own."""
+        r"""Logarithm of the noisy density, :math:`\ln p_\sigma(x)`, shape ``[batch]``."""
         return self._log_terms(x, sigma).logsumexp(dim=1).to(x.dtype)
 
     def density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        r"""Noisy density :math:`p_\sigma(x)`, shape ``[batch]``, in 1 / data units^d. Source: own."""
+        r"""Noisy density :math:`p_\sigma(x)`, shape ``[batch]``, in 1 / data units^d."""
         return self._log_terms(x, sigma).logsumexp(dim=1).exp().to(x.dtype)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Mixture:
 
         .. math:: \nabla \ln p_\sigma(x) = \sum_j r_j(x, \sigma) (m_j - x) / v_j^2
 
-        where :math:`r_j` is the probability of mode j given x. Source: own.
+        where :math:`r_j` is the probability of mode j given x.
         """
         weights = self._log_terms(x, sigma).softmax(dim=1) / self._variances(x, sigma)  # [batch, k]
         return (weights @ self.means.to(x.device) - weights.sum(dim=1, keepdim=True) * x.double()).to(x.dtype)
@@ -123,8 +123,6 @@ class Mixture:
 
     def trajectory(self, x: Tensor, sigmas: Tensor) -> Tensor:
         r"""Exact trajectories that pass through ``x`` at the largest level, at all levels of a grid.
-
-        Source: own.
 
         Args:
             x: points at ``sigmas[-1]``, shape ``[batch, d]``, data units.

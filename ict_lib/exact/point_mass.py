@@ -4,22 +4,18 @@ The data are the point xi, the student is :math:`f_\theta(x, \sigma) = (\sigma_{
 (1 - \sigma_{min}/\sigma) \theta`, the teacher the same with :math:`\theta^-`, the distance the squared
 difference. The student sits at the upper level of a pair, the teacher at the lower, pairs are drawn
 uniformly, and :math:`a_i = \sigma_{min} / \sigma_i`. The noise cancels: these are exact, not estimates.
+
+Everywhere ``theta`` is the student's parameter and ``theta_minus`` the teacher's, numbers or tensors of one shape,
+``xi`` the data point and ``sigmas`` the noise levels, shape ``[num_scales]``, the first of which is sigma_min, all in
+data units. Results are float64, of the shape of ``theta``. Levels that do not ascend from above 0 are a ``ValueError``.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
-from ict_lib.exact.point_mass_limit import limit_gradient, limit_loss
 from ict_lib.grid import require_ascending
-
-__all__ = [
-    "consistency_loss",
-    "consistency_map",
-    "gradient_parts",
-    "limit_gradient",
-    "limit_loss",
-    "scaled_gradient",
-]
 
 
 def consistency_map(theta: float | Tensor, x: Tensor, sigma: float | Tensor, sigma_min: float = 0.002) -> Tensor:
@@ -51,19 +47,9 @@ def consistency_loss(theta: float | Tensor, theta_minus: float | Tensor, xi: flo
     .. math:: L = \frac{1}{N-1} \sum_{i=1}^{N-1}
         \bigl((1 - a_{i+1})(\theta - \xi) - (1 - a_i)(\theta^- - \xi)\bigr)^2
 
-    The teacher is a constant to autograd. Source: [iCT] arXiv:2310.14189 section 3.2.
+    In data units squared. The teacher is a constant to autograd.
 
-    Args:
-        theta: the student's parameter, any shape, data units.
-        theta_minus: the teacher's parameter, same shape, data units.
-        xi: the data point, data units.
-        sigmas: ascending noise levels, shape ``[num_scales]``, the first is sigma_min, data units.
-
-    Returns:
-        Loss, the shape of ``theta``, float64, in data units squared.
-
-    Raises:
-        ValueError: if ``sigmas`` do not ascend from above 0.
+    Source: [iCT] arXiv:2310.14189 section 3.2.
     """
     lo, hi = _one_minus_ratio(sigmas)
     student, teacher = _column(theta) - xi, _column(theta_minus).detach() - xi
@@ -73,7 +59,7 @@ def consistency_loss(theta: float | Tensor, theta_minus: float | Tensor, xi: flo
 def gradient_parts(
     theta: float | Tensor, theta_minus: float | Tensor, xi: float, sigmas: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Split ``scaled_gradient`` into the pull towards the data and the pull towards the teacher.
+    r"""Split :func:`scaled_gradient` into the pull towards the data and the pull towards the teacher.
 
     .. math:: g_{data} = \frac{2 (\theta - \xi)}{N-1} \sum_i
         \frac{(1 - a_{i+1})(a_i - a_{i+1})}{\sigma_{i+1} - \sigma_i}, \qquad
@@ -81,19 +67,9 @@ def gradient_parts(
         \frac{(1 - a_{i+1})(1 - a_i)}{\sigma_{i+1} - \sigma_i}
 
     As N grows the first tends to a limit and the second grows like N: unless :math:`\theta^- = \theta`,
-    it drowns the only part that knows xi. Source: own, from [iCT] arXiv:2310.14189 section 3.2.
+    it drowns the only part that knows xi.
 
-    Args:
-        theta: the student's parameter, any shape, data units.
-        theta_minus: the teacher's parameter, same shape, data units.
-        xi: the data point, data units.
-        sigmas: ascending noise levels, shape ``[num_scales]``, the first is sigma_min, data units.
-
-    Returns:
-        Both parts, each the shape of ``theta``, float64, without unit.
-
-    Raises:
-        ValueError: if ``sigmas`` do not ascend from above 0.
+    Source: own, from [iCT] arXiv:2310.14189 section 3.2.
     """
     lo, hi = _one_minus_ratio(sigmas)
     sigmas = sigmas.double()
@@ -111,22 +87,92 @@ def scaled_gradient(theta: float | Tensor, theta_minus: float | Tensor, xi: floa
         \bigl((1 - a_{i+1})(\theta - \xi) - (1 - a_i)(\theta^- - \xi)\bigr)
 
     The quotient :math:`(1/\Delta\sigma) \, \partial L / \partial\theta` is read pair by pair, inside the
-    mean over uniformly drawn pairs. Source: [iCT] arXiv:2310.14189 section 3.2.
+    mean over uniformly drawn pairs. It has no unit.
 
-    Args:
-        theta: the student's parameter, any shape, data units.
-        theta_minus: the teacher's parameter, same shape, data units.
-        xi: the data point, data units.
-        sigmas: ascending noise levels, shape ``[num_scales]``, the first is sigma_min, data units.
-
-    Returns:
-        Gradient, the shape of ``theta``, float64, without unit.
-
-    Raises:
-        ValueError: if ``sigmas`` do not ascend from above 0.
+    Source: [iCT] arXiv:2310.14189 section 3.2.
     """
     to_data, to_teacher = gradient_parts(theta, theta_minus, xi, sigmas)
     return to_data + to_teacher
+
+
+def limit_loss(
+    theta: float, theta_minus: float, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> float:
+    r"""Loss as the number of levels of a Karras grid grows without bound: it no longer depends on the data.
+
+    .. math:: \lim_{N \to \infty} L = (\theta - \theta^-)^2 \, E[(1 - \sigma_{min} / \sigma)^2]
+
+    where :math:`\sigma^{1/\rho}` is uniform. In data units squared.
+
+    Source: [iCT] arXiv:2310.14189 section 3.2.
+
+    Raises:
+        ValueError: unless ``0 < sigma_min < sigma_max`` and ``rho > 0``.
+    """
+    first, second = (_mean_power(k, sigma_min, sigma_max, rho) for k in (1, 2))
+    return (theta - theta_minus) ** 2 * (1 - 2 * sigma_min * first + sigma_min**2 * second)
+
+
+def limit_gradient(
+    theta: float, theta_minus: float, xi: float, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> float:
+    r"""Give the limit of :func:`scaled_gradient` as N grows without bound: finite only without an EMA.
+
+    .. math:: \lim_{N \to \infty} g = 2 (\theta - \xi) \,
+        E\Bigl[\frac{\sigma_{min}}{\sigma^2} \Bigl(1 - \frac{\sigma_{min}}{\sigma}\Bigr)\Bigr]
+        \text{ if } \theta^- = \theta, \quad +\infty \text{ if } \theta^- < \theta, \quad
+        -\infty \text{ if } \theta^- > \theta
+
+    where :math:`\sigma^{1/\rho}` is uniform.
+
+    Source: [iCT] arXiv:2310.14189 section 3.2.
+
+    Raises:
+        ValueError: unless ``0 < sigma_min < sigma_max`` and ``rho > 0``.
+    """
+    second, third = (_mean_power(k, sigma_min, sigma_max, rho) for k in (2, 3))
+    if theta_minus != theta:
+        return math.copysign(math.inf, theta - theta_minus)
+    return 2 * (theta - xi) * sigma_min * (second - sigma_min * third)
+
+
+def descent(theta: float, xi: float, sigmas: Tensor, decay: float, learning_rate: float, num_steps: int) -> Tensor:
+    r"""Plain gradient descent of the student on :func:`scaled_gradient`, its teacher an EMA that starts equal.
+
+    .. math:: \theta \leftarrow \theta - \eta \, g(\theta, \theta^-), \qquad
+        \theta^- \leftarrow \mu \theta^- + (1 - \mu) \theta
+
+    With :math:`g = G_{data} (\theta - \xi) + G_{teacher} (\theta - \theta^-)` both still reach xi, but a
+    teacher that lags slows them by about :math:`1 + \eta G_{teacher} \mu / (1 - \mu)`, and G_teacher grows
+    like N. It diverges when :math:`\eta G_{teacher}` exceeds about :math:`(1 + \mu) / \mu`.
+
+    Source: own.
+
+    Args:
+        theta: where both start, data units.
+        xi: the data point, data units.
+        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+        decay: mu of the teacher, in [0, 1); 0 is iCT's teacher.
+        learning_rate: eta, > 0.
+        num_steps: number of updates, >= 0.
+
+    Returns:
+        Student and teacher after every step, the start first, shape ``[num_steps + 1, 2]``, float64.
+
+    Raises:
+        ValueError: if an argument leaves its range or ``sigmas`` do not ascend.
+    """
+    if not 0 <= decay < 1 or not learning_rate > 0 or num_steps < 0:
+        rule = "0 <= decay < 1, learning_rate > 0, num_steps >= 0"
+        raise ValueError(f"{rule} are needed, got {decay}, {learning_rate}, {num_steps}")
+    data, lag = (float(part) for part in gradient_parts(1.0, 0.0, 0.0, sigmas))
+    student = teacher = float(theta)
+    path = [(student, teacher)]
+    for _ in range(num_steps):
+        student -= learning_rate * (data * (student - xi) + lag * (student - teacher))
+        teacher = decay * teacher + (1 - decay) * student
+        path.append((student, teacher))
+    return torch.tensor(path, dtype=torch.float64)
 
 
 def _one_minus_ratio(sigmas: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,3 +185,14 @@ def _one_minus_ratio(sigmas: Tensor) -> tuple[Tensor, Tensor]:
 def _column(theta: float | Tensor) -> Tensor:
     """Parameter in float64 with an axis for the pairs, ``[..., 1]``."""
     return torch.as_tensor(theta, dtype=torch.float64)[..., None]
+
+
+def _mean_power(k: int, sigma_min: float, sigma_max: float, rho: float) -> float:
+    """Mean of sigma^-k where sigma^(1/rho) is uniform between the two ends."""
+    if not 0 < sigma_min < sigma_max or not rho > 0:
+        rule = "0 < sigma_min < sigma_max and rho > 0"
+        raise ValueError(f"{rule} are needed, got {sigma_min}, {sigma_max}, {rho}")
+    low, high, power = sigma_min ** (1 / rho), sigma_max ** (1 / rho), 1 - rho * k
+    if power == 0:
+        return math.log(high / low) / (high - low)
+    return (high**power - low**power) / (power * (high - low))

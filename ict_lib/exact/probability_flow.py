@@ -11,8 +11,6 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-__all__ = ["ode_flow", "quantile_flow"]
-
 _MAX_ITERATIONS = 300  # a safeguard: 10 to 30 are usual
 _ODE_TOLERANCE = 1e-10  # of one trajectory, relative and absolute
 

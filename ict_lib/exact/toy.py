@@ -1,4 +1,4 @@
-"""Toy data on the line and in the plane: mixtures that know their own answer at every noise level."""
+"""Toy data on the line and in the plane: mixtures, all our own, that know their answer at every noise level."""
 
 import math
 
@@ -7,13 +7,9 @@ from torch import Tensor
 
 from ict_lib.exact.mixture import Mixture
 
-__all__ = ["Mixture", "point_mass", "ring", "three_modes", "two_points"]
-
 
 def two_points(std: float = 0.05) -> Mixture:
     """Two narrow modes of equal weight on the line, at -1 and +1.
-
-    Source: own.
 
     Args:
         std: standard deviation of each mode, data units; 0 makes them points.
@@ -25,10 +21,7 @@ def two_points(std: float = 0.05) -> Mixture:
 
 
 def three_modes() -> Mixture:
-    """Three modes of uneven weight and width on the line: rare modes are the ones that a model loses.
-
-    Source: own. Data units: means -1, 0.2 and 1.5.
-    """
+    """Three modes of uneven weight and width on the line, at -1, 0.2 and 1.5: the rare ones are those a model loses."""
     return Mixture(_row(0.6, 0.3, 0.1), _row(-1, 0.2, 1.5)[:, None], _row(0.15, 0.1, 0.05))
 
 
@@ -36,8 +29,6 @@ def ring(num_modes: int = 8, radius: float = 1.0, std: float = 0.05) -> Mixture:
     r"""Equal modes in the plane, evenly on a circle, the first at angle 0.
 
     .. math:: m_j = r \, (\cos(2 \pi j / k), \sin(2 \pi j / k)), \qquad j = 0, \dots, k - 1
-
-    Source: own.
 
     Args:
         num_modes: k, at least 1.

@@ -9,13 +9,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.export.unet_config import adm_from, unet_config
 from ict_lib.export.unet_weights import from_unet, to_unet
 from ict_lib.files import write_atomically
 from ict_lib.grid import karras_sigmas
 from ict_lib.networks.options import OPTION_RULES
-from ict_lib.recipe import require
 
 NUM_SCALES = 1281  # levels that the pipeline's whole-numbered timesteps can name: the paper's finest grid
 INDEX, PIPELINE = "model_index.json", "ConsistencyModelPipeline"

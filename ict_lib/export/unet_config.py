@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ict_lib.networks.options import OPTION_RULES
+from ict_lib.checks import require
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.blocks import Attention, group_norm
-from ict_lib.recipe import require
+from ict_lib.networks.options import OPTION_RULES
 
 SCALE = 1000.0  # of c_noise: diffusers feeds the network 1000 ln(sigma) / 4
 # What is so in every ADM; ``class_embed_type`` of None is a table of classes.

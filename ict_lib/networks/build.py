@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from ict_lib.networks.options import check_network_options
+from ict_lib.checks import nearest
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.networks.ncsnpp import NCSNpp
+from ict_lib.networks.options import check_network_options
 from ict_lib.networks.small_unet import SmallUNet
-from ict_lib.recipe import Recipe, nearest
+from ict_lib.recipe import Recipe
 
 NETWORKS = {"mlp": ResidualMLP, "small_unet": SmallUNet, "ncsnpp": NCSNpp, "adm": ADM}
 FROM_THE_RECIPE = ("fourier_scale", "dropout")  # arguments of networks that are fields of a recipe

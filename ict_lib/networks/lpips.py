@@ -5,9 +5,25 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ict_lib.data.published import published_file
+
+
+def perceptual(x: Tensor, y: Tensor) -> Tensor:
+    """Apply the network, built when first needed, on the device of the images: what an objective is handed.
+
+    Args:
+        x: images in [-1, 1], shape ``[batch, 3, height, width]``.
+        y: images, same shape.
+
+    Returns:
+        Distances, shape ``[batch, 1, 1, 1]``.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: as :func:`perceptual_network` does.
+    """
+    return perceptual_network(x.device)(x, y)
 
 
 @functools.cache

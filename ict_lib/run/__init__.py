@@ -1,1 +1,5 @@
 """Execute a run, and read what it leaves."""
+
+from ict_lib.run.execute import execute
+
+__all__ = ["execute"]

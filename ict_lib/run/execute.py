@@ -1,147 +1,117 @@
-"""Execute a run: ``python -m ict_lib.run digits/ict [--dry] [name=value ...]``, or ``make run RUN=digits/ict``."""
+"""Execute a run: train what is not trained yet, measure, and leave a record."""
 
-import logging
-import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import yaml
-
-from ict_lib.run.record import project_root
-from ict_lib.run_file import Run, find_run, run_from
-
-DRY = "--dry"
-DRY_STEPS, DRY_IMAGES = 3, 100
+from typing import TYPE_CHECKING, Any
 
 
-def parameters_of(name: str, changes: list[str], root: Path) -> dict[str, Any]:
-    """Read a run file and apply changes from the command line.
+from ict_lib.config import Run, identity, run_from
+from ict_lib.data import load_dataset
+from ict_lib.data.dataset import Dataset
+from ict_lib.evaluation.measure import draw, prepare
+from ict_lib.files import read_lines, results_folder
+from ict_lib.run import record as records
+from ict_lib.run.trained import read_model
+from ict_lib.training import Training, checkpoint, launch
+from ict_lib.training.folder import LOOKS, METRICS, WEIGHTS, TrainingFolder, best_of, read_result
+from ict_lib.training.measuring import FINAL, evaluate, measure_fully, write_picture
+from ict_lib.training.metrics import Metrics
+from ict_lib.training.model import pick_device
+from ict_lib.training.surroundings import code_hash
 
-    Source: own.
+if TYPE_CHECKING:
+    from ict_lib.training.launch import Launched
+
+Show = Callable[["Training | Launched"], Iterable[Metrics]]
+
+
+def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -> records.Record:
+    """Train each seed of a run, and leave its record in ``runs/<name>``.
+
+    What is interrupted goes on where it was; what is finished is not trained again. A run below ``preview`` starts anew
+    unless the same code has finished the same settings.
 
     Args:
-        name: of the run, such as ``digits/ict``.
-        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict. ``--dry``
-            makes the run short, before the other changes.
-        root: top of the project.
+        run: or a dict of its fields, as a run file or a notebook holds them.
+        show: passes the metrics of a training on while it shows them, as
+            :func:`ict_lib.display.progress.progress` does.
+        resume: False starts anew.
 
     Returns:
-        Flat parameters, as papermill takes them.
+        The record.
 
     Raises:
-        ValueError: if the run is unknown or something is not of the form ``name=value``.
+        ValueError: if a field is refused, or the folder holds the same name with other settings.
+        RuntimeError: if what measures the images is missing, or another process works on this run.
     """
-    parameters = yaml.safe_load(find_run(name, root).read_text())
-    if DRY in changes:
-        parameters |= shortened(parameters)
-    for change in changes:
-        if change == DRY:
-            continue
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"{change!r} is not of the form name=value")
-        outer, dot, inner = key.partition(".")
-        new = yaml.safe_load(value)
-        parameters[outer] = {**(parameters.get(outer) or {}), inner: new} if dot else new
-    return parameters
+    run = run if isinstance(run, Run) else run_from(run)
+    data, folder = load_dataset(run.data), results_folder(run.name)
+    prepare(data)  # what measures them must be there before hours of training, not after
+    for seed in run.seeds:
+        place = folder / f"seed-{seed}"
+        kept = resume and (run.name.split("/")[0] != "preview" or _is_same(place, run, seed))
+        if not (kept and _finished(place, run, seed, data)):
+            _train(run, seed, place, data, show, kept)
+    _leave_record(run, folder, data)
+    return records.read(run.name)
 
 
-def shortened(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Say what a dry run changes: every cell is executed, and everything is written, but after three steps.
-
-    The batch stays, so that memory is tried as well, and there are two quick evaluations, as two make a curve. Results
-    go to ``runs/preview/<name>``, which git ignores.
-
-    Source: own.
-
-    Args:
-        parameters: flat, as in a run file.
-
-    Returns:
-        The parameters that differ.
-    """
-    measured = {"measure_every": DRY_STEPS} if parameters.get("measure_every") else {}
-    often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
-    name, seeds = f"preview/{parameters['name']}", parameters.get("seeds", [0])[:1]
-    return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
+def _is_same(place: Path, run: Run, seed: int) -> bool:
+    """Tell whether the same code has finished the same settings."""
+    left = read_result(place) or {"surroundings": {}}
+    return left["surroundings"].get("code") == code_hash() and TrainingFolder.settings_in(place) == identity(run, seed)
 
 
-def check(parameters: dict[str, Any], root: Path) -> Run:
-    """Find every mistake that can be found before training.
-
-    Source: own.
-
-    Args:
-        parameters: flat, as in a run file.
-        root: top of the project.
-
-    Returns:
-        The run.
-
-    Raises:
-        ValueError: naming what is wrong, with the nearest right name.
-    """
-    run = run_from(parameters)
-    if not (root / run.notebook).is_file():
-        raise ValueError(f"notebook {run.notebook!r} does not exist")
-    return run
-
-
-def execute(parameters: dict[str, Any], run: Run, root: Path) -> Path:
-    """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
-
-    Source: own.
-
-    Args:
-        parameters: flat, as in a run file.
-        run: the same, checked.
-        root: top of the project.
-
-    Returns:
-        The executed notebook.
-
-    Raises:
-        papermill.PapermillExecutionError: if a cell failed; the results of an earlier run are then as they were.
-    """
-    import papermill  # half a second that a refused run need not wait for
-
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of "int | None"; `check` has read them all
-    folder = root / "runs" / run.name
-    folder.mkdir(parents=True, exist_ok=True)
-    running, source = folder / "running.ipynb", str(root / run.notebook)
-    shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
+def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
+    """Train one seed, with as many processes as the run asks for."""
+    if run.processes > 1:
+        training = launch(run, seed, place, resume=resume)
+    else:
+        training = Training(run, seed, place, data=data, resume=resume, evaluate=evaluate)
+    boards = _boards(run, place, training)
     try:
-        papermill.execute_notebook(source, str(running), parameters, cwd=str(root), kernel_name="python3", **shown)
-    except papermill.PapermillExecutionError:
-        running.replace(folder / "failed.ipynb")
-        raise
-    return running.replace(folder / "notebook.ipynb")
+        for metrics in show(training):
+            for board in boards:
+                board.add(metrics.line(), place / LOOKS)
+    finally:
+        training.close()
 
 
-def main(words: list[str]) -> int:
-    """Run the command line and return its exit code: 0 done, 1 a cell failed, 2 refused."""
-    root = project_root()
+def _boards(run: Run, place: Path, training: "Training | Launched") -> list[Any]:
+    """Open TensorBoard's log of one training, if the run asks for it."""
+    if not run.tensorboard:
+        return []
+    from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
+
+    return [TensorBoardLog(place.parent, training.seed, training.step, training.last and training.last.line())]
+
+
+def _finished(place: Path, run: Run, seed: int, data: Dataset) -> bool:
+    """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again."""
+    folder = TrainingFolder(place, run, seed)
     try:
-        if not words:
-            raise ValueError("which run? for example digits/ict")
-        parameters = parameters_of(words[0], words[1:], root)
-        run = check(parameters, root)
-    except ValueError as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
-    from papermill import PapermillExecutionError
-
-    print(
-        f"run {run.name}: {len(run.seeds)} training(s) of {run.config.steps:,} steps in {run.notebook}", file=sys.stderr
-    )
-    try:
-        notebook = execute(parameters, run, root)
-    except PapermillExecutionError as error:
-        print(f"{error}\nfailed: the notebook with its error is runs/{run.name}/failed.ipynb", file=sys.stderr)
-        return 1
-    print(f"done: {notebook.relative_to(root)}, with its results beside it")
-    return 0
+        left = folder.finished()
+        if left is None:
+            return False
+        if left["evaluation"] != folder.evaluation:
+            average = read_model(place / WEIGHTS, run, seed).to(pick_device(run.device))
+            result = left["result"] | measure_fully(average, data, run, seed) | best_of(place)
+            folder.write_result(result, left["surroundings"])
+        return True
+    finally:
+        folder.release()
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _leave_record(run: Run, folder: Path, data: Dataset) -> None:
+    """Write the record of a run whose trainings are finished, and delete what only they needed."""
+    from ict_lib.export.card import model_card
+
+    places = [folder / f"seed-{seed}" for seed in run.seeds]
+    left = [read_result(place) for place in places]
+    average = read_model(places[0] / WEIGHTS, run, run.seeds[0]).to(pick_device(run.device))
+    write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
+    manifest = records.manifest_of(run, [one for one in left if one])
+    lines = [line for place in places for line in read_lines(place / METRICS)]
+    records.write(folder, manifest, lines, model_card(manifest))
+    for place in places:
+        checkpoint.clear(place)  # all but the milestones

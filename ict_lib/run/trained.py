@@ -1,23 +1,20 @@
 """The trained model of a finished run, read back; the data need not be there."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
+from ict_lib.checks import require
+from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
-from ict_lib.run.manifest import run_of
-from ict_lib.recipe import require
 from ict_lib.run.record import read
-from ict_lib.training.model import build_model
-from ict_lib.training.weights import load_weights
+from ict_lib.training.folder import WEIGHTS
+from ict_lib.training.model import build_model, load_weights
 
 
 def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
-    """Read the model that a run left: the averaged weights, in the network that its manifest names.
-
-    Source: own.
+    """Read the averaged weights that a run left, in the network that its manifest names.
 
     Args:
         name: of the run, such as ``digits/ict``.
@@ -31,23 +28,25 @@ def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
         ValueError: if the run has no such seed, or the weights are damaged or another network's.
     """
     record = read(name)
-    run = run_of(record.manifest)
+    run = record.run
     seed = run.seeds[0] if seed is None else seed
     require(seed in run.seeds, "seed", seed, f"one of the run's, {run.seeds},")
-    path = record.folder / f"weights-seed-{seed}.safetensors"
+    path = record.folder / f"seed-{seed}" / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: weights are not kept in git; `make run RUN={name}` makes them")
-    config = replace(run.config, seed=seed)
+    return read_model(path, run, seed)
+
+
+def read_model(path: Path, run: Run, seed: int) -> ConsistencyModel:
+    """Read weights of one training of a run.
+
+    Raises:
+        ValueError: if the file is damaged, or of another network than the run's.
+    """
+    data = DATASETS[run.data]
+    model = build_model(run, data.shape, data.num_classes, seed)
     try:
-        model = build_model(config, DATASETS[config.data].shape, _num_classes(path))
         load_weights(path, model)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path} is damaged, or not of the network in its manifest: {error}") from None
     return model.eval()
-
-
-def _num_classes(path: Path) -> int:
-    """Count the classes that a network was trained with; 0 for none."""
-    with safe_open(path, "pt") as file:
-        names, table = file.keys(), "network.classes.weight"
-        return file.get_slice(table).get_shape()[0] if table in names else 0

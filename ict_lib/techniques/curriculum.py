@@ -1,6 +1,10 @@
 """Improvement: how the number of noise levels N grows during training."""
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a recipe imports this file
+    from ict_lib.recipe import Recipe
 
 
 def doubling(step: int, total_steps: int, s0: int = 10, s1: int = 1280) -> int:
@@ -61,3 +65,23 @@ def _check(step: int, total_steps: int, s0: int, s1: int) -> None:
         raise ValueError(f"step is {step} of {total_steps}: 0 <= step <= total_steps, total_steps >= 1")
     if not 1 <= s0 <= s1:
         raise ValueError(f"s0 is {s0}, s1 {s1}: 1 <= s0 <= s1 is needed")
+
+
+def num_scales_at(recipe: "Recipe", step: int, total_steps: int) -> int:
+    """Number of noise levels N at a training step, by the recipe's curriculum and its ends.
+
+    Source: [iCT] arXiv:2310.14189 section 3.4.
+
+    Args:
+        recipe: names the curriculum; ends that it leaves open are the curriculum's own.
+        step: training steps taken so far, from 0 to ``total_steps``; N at step 0 does not depend on ``total_steps``.
+        total_steps: training steps in all.
+
+    Raises:
+        ValueError: if the step lies outside of training, or the curriculum refuses its ends.
+    """
+    ends = {"s0": recipe.s0, "s1": recipe.s1}
+    return CHOICES[recipe.curriculum](step, total_steps, **{k: v for k, v in ends.items() if v is not None})
+
+
+CHOICES = {"square_root": square_root, "doubling": doubling}

@@ -128,3 +128,6 @@ def _difference(x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: they must be equal")
     dtype = torch.promote_types(x.dtype, torch.float32)
     return (x.to(dtype) - y.to(dtype)).flatten(1)
+
+
+CHOICES = {"squared_l2": squared_l2, "l1": l1, "lpips": lpips, "pseudo_huber": pseudo_huber}

@@ -33,14 +33,5 @@ def shared_mask(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def dropout_rates(network: nn.Module) -> list[float]:
-    """Rate of every dropout layer of a network, in the order of its modules.
-
-    Source: own. Lets a run's record show that the recipe's rate reached every block.
-
-    Args:
-        network: any module.
-
-    Returns:
-        One rate a layer.
-    """
+    """Rate of every dropout layer of a network, in order: a run's record shows that the recipe's reached each block."""
     return [module.p for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]

@@ -56,3 +56,6 @@ def uniform_pmf(sigmas: Tensor) -> Tensor:
     require_ascending(sigmas)
     pairs = len(sigmas) - 1
     return torch.full((pairs,), 1 / pairs, dtype=torch.float64, device=sigmas.device)
+
+
+CHOICES = {"uniform": uniform_pmf, "lognormal": lognormal_pmf}

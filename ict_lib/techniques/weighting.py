@@ -42,3 +42,6 @@ def uniform(sigmas: Tensor) -> Tensor:
     """
     require_ascending(sigmas)
     return torch.ones_like(sigmas[1:])
+
+
+CHOICES = {"uniform": uniform, "inverse_gap": inverse_gap}

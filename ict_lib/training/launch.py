@@ -1,79 +1,219 @@
-"""Training with many processes, from a notebook or anywhere else: metrics arrive as from one process."""
+"""Training with many processes of this machine, over ``torchrun``: metrics arrive as from one process."""
 
+import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from ict_lib.checks import require
+from ict_lib.config import Run, check_processes
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import load_dataset
+from ict_lib.files import read_lines, write_json
 from ict_lib.networks.lpips import vgg16_weights
-from ict_lib.run_config import RunConfig
-from ict_lib.training.model import pick_device
-from ict_lib.training.shards import check_processes
+from ict_lib.training import checkpoint
+from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_result
+from ict_lib.training.metrics import Metrics
+from ict_lib.training.model import build_model, load_weights, pick_device
 
-if TYPE_CHECKING:
-    from ict_lib.training.launched import Launched
+FAILURE, LOG, JOB = "failure.json", "processes.log", "job.json"  # in the folder of the training
+CALLER = "ICT_CALLER"  # environment variable: the process without which the others shall not go on
+
+
+class WorkerError(RuntimeError):
+    """A process failed: its ``rank``, its ``message`` and its ``traceback``, as text."""
+
+    def __init__(self, rank: int | None, message: str, traceback: str):
+        super().__init__(f"{'torchrun' if rank is None else f'rank {rank}'} failed: {message}\n{traceback}")
+        self.rank, self.message, self.traceback = rank, message, traceback
 
 
 def launch(
-    run_config: RunConfig,
-    processes: int = 2,
-    nodes: int = 1,
-    node_rank: int = 0,
-    rendezvous: str = "127.0.0.1:0",
+    run: Run,
+    seed: int | None = None,
+    folder: Path | str = "",
+    processes: int | None = None,
     resume: bool = True,
     max_restarts: int = 3,
-    work: Callable[[RunConfig], None] | None = None,
+    program: str = "ict_lib.training.program",
 ) -> "Launched":
-    """Prepare a training with many processes; iterate over the result to run it.
+    """Prepare one training with many processes; iterate over the result to run it.
 
-    On CPUs they exchange with gloo, on CUDA devices with NCCL, one process a device. A process that is killed is
-    started once more, and all go on from the newest checkpoint. On several nodes call this on each, with one
-    ``run_config`` whose folder all of them see.
-
-    Source: own; torch elastic starts and restarts the processes.
+    On CPUs they exchange with gloo, on CUDA devices with NCCL, one process a device. After a process was killed, all
+    start once more and go on from the newest checkpoint.
 
     Args:
-        run_config: everything that the training needs, with a ``folder``.
-        processes: of each node.
-        nodes: machines.
-        node_rank: which of them this is.
-        rendezvous: ``host:port`` of node 0; port 0 takes a free one, on a single node.
+        run: everything that the training needs.
+        seed: None takes the run's first.
+        folder: for checkpoints, metrics, weights and result.
+        processes: None takes the run's own number.
         resume: go on from the newest good checkpoint; False deletes what is there.
         max_restarts: how often processes may be lost.
-        work: what each process does, a function of a module; None trains (:func:`ict_lib.training.worker.work`).
+        program: module that each process executes.
 
     Returns:
         An iterator of :class:`~ict_lib.training.metrics.Metrics` that also gives the weights.
 
     Raises:
-        ValueError: if the processes cannot share the batch equally, something is missing for them, or the checkpoint
-            belongs to another configuration.
-        RuntimeError: if the distance is LPIPS, and VGG16's weights are neither on this machine nor to be had.
+        ValueError: if the processes cannot share the batch equally, something is missing for them, or the folder holds
+            a training with other settings.
+        RuntimeError: if another process trains in the folder, or VGG16's weights are needed and not to be had.
     """
-    check_processes(run_config, processes * nodes)
-    _check_place(run_config, processes, nodes, node_rank, rendezvous)
-    if run_config.recipe.distance == "lpips":
+    processes = run.processes if processes is None else processes
+    check_processes(replace(run, processes=1) if run.micro_batch is None else run, processes)
+    run = replace(run, processes=processes, micro_batch=run.micro_batch or run.batch_size // processes)
+    require(bool(str(folder)), "folder", folder, "a folder for checkpoints and metrics")
+    device = pick_device(run.device)
+    plain = device.type in ("cpu", "cuda") and ":" not in run.device
+    require(plain, "device", run.device, "cpu or cuda, without a number,")
+    if device.type == "cuda":
+        here = torch.cuda.device_count()
+        require(processes <= here, "processes", processes, f"at most {here}, the CUDA devices of this machine,")
+    if run.recipe.distance == "lpips":
         vgg16_weights()  # one download, not one a process
-    from ict_lib.training import worker  # only many processes need torch.distributed
-    from ict_lib.training.launched import Launched
-
-    work = work or worker.work
-    return Launched(
-        worker.Job(run_config, processes, nodes, node_rank, rendezvous, max_restarts, work, os.getpid()), resume
-    )
+    seed = run.seeds[0] if seed is None else seed
+    return Launched(run, seed, Path(folder), resume, max_restarts, program)
 
 
-def _check_place(config: RunConfig, processes: int, nodes: int, node_rank: int, rendezvous: str) -> None:
-    """Refuse what cannot work, before a process is started."""
-    if config.folder is None:
-        raise ValueError("folder is None: many processes need one, for checkpoints and metrics")
-    if not 0 <= node_rank < nodes:
-        raise ValueError(f"node_rank is {node_rank}: 0 <= node_rank < nodes = {nodes} is needed")
-    if nodes > 1 and rendezvous.endswith(":0"):
-        raise ValueError(f"rendezvous is {rendezvous!r}: {nodes} nodes need the host and port of node 0")
-    kind, exact = pick_device(config.device).type, ":" in config.device
-    if kind not in ("cpu", "cuda") or exact:
-        raise ValueError(f"device is {config.device!r}: many processes need cpu or cuda, without a number")
-    if kind == "cuda" and processes > torch.cuda.device_count():
-        raise ValueError(f"processes is {processes}: this node has {torch.cuda.device_count()} CUDA devices")
+class Launched(Iterator[Metrics]):
+    """A training by other processes, seen from the caller: an iterator of metrics, as ``Training`` is.
+
+    They run while somebody iterates, and may run ahead of it. Closing it, an interruption, and the end of the caller,
+    however it ends, end them all; iterate over a new one to go on.
+
+    Attributes:
+        step: of the newest metrics.
+        last: the newest metrics; None before the first.
+    """
+
+    def __init__(self, run: Run, seed: int, folder: Path, resume: bool, max_restarts: int, program: str):
+        self.run, self.seed, self.place = run, seed, folder
+        self._resume, self._restarts, self._program = resume, max_restarts, program
+        self._torchrun, self._waiting, self._read_at, self.step, self.last = None, deque(), 0, 0, None
+        self.finished = self._look_into_folder()
+
+    def __len__(self) -> int:
+        """Return how many records are still to come."""
+        done, total, every = self.step, self.run.steps, self.run.log_every
+        return -(-total // every) - done // every if done < total else 0
+
+    def __next__(self) -> Metrics:
+        """Wait for the next record."""
+        try:
+            while not self._waiting:
+                if self.finished:
+                    raise StopIteration
+                self._wait_for_more()
+        except BaseException:
+            self.close()
+            raise
+        self.last = self._waiting.popleft()
+        self.step = self.last.step
+        return self.last
+
+    @property
+    def average(self) -> ConsistencyModel:
+        """The averaged weights: the final ones, or those of the newest checkpoint."""
+        data = load_dataset(self.run.data)
+        model = build_model(self.run, data.shape, data.num_classes, self.seed)
+        if self.finished:
+            load_weights(self.place / WEIGHTS, model)
+        elif state := checkpoint.load_latest(self.place):
+            model.load_state_dict(state["average"])
+        return model.to(pick_device(self.run.device)).requires_grad_(False)
+
+    def close(self) -> None:
+        """End all processes; does nothing where there are none."""
+        self._waiting.clear()
+        if self._torchrun is not None and self._torchrun.poll() is None:
+            self._torchrun.terminate()
+            try:
+                self._torchrun.wait(timeout=40)
+            except subprocess.TimeoutExpired:
+                self._torchrun.kill()  # the others end by themselves when it has gone
+                self._torchrun.wait()
+
+    def __del__(self):
+        if getattr(self, "_torchrun", None) is not None:
+            self.close()
+
+    def _look_into_folder(self) -> bool:
+        """Tell whether the training is finished; refuse a folder with other settings, or with another writer."""
+        folder = TrainingFolder(self.place, self.run, self.seed)
+        try:
+            finished = self._resume and folder.finished() is not None
+        finally:
+            folder.release()
+        newest = checkpoint.newest(self.place) if self._resume else None
+        step = self.run.steps if finished else checkpoint.step_of(newest) if newest else 0
+        lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step] if step else []
+        self.step, self.last = step, Metrics.of_line(lines[-1]) if lines else None
+        return finished
+
+    def _wait_for_more(self) -> None:
+        """Start the processes if need be, and collect the records that are new."""
+        if self._torchrun is None:
+            self._start()
+        ended = self._torchrun.poll() is not None  # asked first: what it wrote is then all there
+        self._read()
+        if self._waiting:
+            return
+        if ended and self._torchrun.returncode != 0:
+            raise self._failure()
+        self.finished = ended and read_result(self.place) is not None
+        if ended and not self.finished:
+            raise self._failure()
+        time.sleep(0.05)
+
+    def _read(self) -> None:
+        """Collect the lines of metrics after the newest."""
+        path = self.place / METRICS
+        changed = path.stat().st_mtime_ns if path.exists() else self._read_at
+        if changed == self._read_at:
+            return
+        self._read_at = changed
+        newest = self._waiting[-1].step if self._waiting else self.step
+        self._waiting.extend(Metrics.of_line(line) for line in read_lines(path) if line["step"] > newest)
+
+    def _start(self) -> None:
+        """Start torchrun, which starts the processes."""
+        (self.place / FAILURE).unlink(missing_ok=True)
+        metrics = self.place / METRICS
+        self._read_at = metrics.stat().st_mtime_ns if metrics.exists() else 0  # rank 0 will write it anew
+        write_json(self.place / JOB, {"run": {**self.run.to_dict(), "seeds": [self.seed]}})
+        torchrun = ["--standalone", f"--nproc-per-node={self.run.processes}", f"--max-restarts={self._restarts}"]
+        torchrun += ["--monitor-interval=0.1", "-m", self._program]
+        asked = [str(self.place / JOB), "--folder", str(self.place), *([] if self._resume else ["--anew"])]
+        with (self.place / LOG).open("wb") as log:
+            self._torchrun = subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *torchrun, *asked],
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,  # an interruption is for the caller alone, who then ends them in order
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Say how many threads a process has, where the library is, and who must not be outlived."""
+        threads = max(1, torch.get_num_threads() // self.run.processes)
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths, CALLER: str(os.getpid())}
+        # A store of its own for each start: in a shared one processes would look for those before them.
+        return os.environ | own | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+    def _failure(self) -> WorkerError:
+        """Read what a process has left, or else the end of the log."""
+        try:
+            left: dict[str, Any] = json.loads((self.place / FAILURE).read_bytes())
+            return WorkerError(left["rank"], left["message"], left["traceback"])
+        except (OSError, ValueError, KeyError):
+            text = (self.place / LOG).read_text("utf8", errors="replace")
+            return WorkerError(None, f"exit code {self._torchrun.returncode}", text[-4000:])

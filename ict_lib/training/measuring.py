@@ -1,106 +1,78 @@
 """Measuring a training while it goes on: all processes draw, one computes, and the best weights are kept."""
 
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import safetensors
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.report import draw, measure
+from ict_lib.evaluation.measure import draw, measure, quick
+from ict_lib.files import write_atomically
 from ict_lib.group import Alone
-from ict_lib.run_config import RunConfig
-from ict_lib.training.checkpoint import BEST
-from ict_lib.training.weights import save_weights
+from ict_lib.training.folder import BEST, LOOKS, best_of
+from ict_lib.training.model import save_weights
 
-RANKED_BY = "fid_1_step"
+if TYPE_CHECKING:
+    from ict_lib.config import Run
+    from ict_lib.training.loop import Training
+
+LOOK = 60  # images of a look, always from the same noise
+FINAL, QUICK = 10_000, 20_000  # added to the seed of a training: the noise from which its images are measured
 
 
-def measure_together(
-    average: ConsistencyModel, data: Dataset, config: RunConfig, step: int, group: Alone
-) -> dict[str, float]:
-    """Measure the averaged weights in one step and in two, and keep them if no earlier ones had a lower FID.
-
-    The numbers do not depend on how many processes there are, and are those that the run's end would give.
-
-    Source: own.
-
-    Args:
-        average: the weights to sample, the same in all processes.
-        data: what is trained on.
-        config: of the training; ``measuring`` says what is asked for, ``folder`` where the best weights go.
-        step: training steps taken.
-        group: of processes; each of them calls this.
+def evaluate(training: "Training", steps_taken: int) -> dict[str, float]:
+    """Make the evaluations that are due: quick ones with a look at samples, and full ones; all processes call this.
 
     Returns:
-        What :func:`ict_lib.evaluation.report.measure` gives, in the process of rank 0; nothing in the others.
+        What was measured, in the process of rank 0; nothing in the others.
     """
-    asked, top, found = config.measuring, config.recipe.sigma_max, {}
-    for label, sigmas in {"1_step": (top,), "2_steps": (top, asked.sigma_mid)}.items():
-        images = draw(average, data, asked.num_samples, sigmas, seed=final_seed(config.seed), group=group)
-        if group.rank == 0:
-            found |= measure(images, data, label)
-    if found and config.folder:
-        keep_best(Path(config.folder) / BEST, average, step, found[RANKED_BY])
+    run, average, data, group, found = training.run, training.average, training.data, training.group, {}
+    if training.passed(run.evaluate_every, steps_taken):
+        found |= quick(average, data, run.recipe.sigma_max, QUICK + training.seed, group)
+        images = draw(average, data, LOOK, (run.recipe.sigma_max,), 0, group)
+        if group.rank == 0 and training.place:
+            write_picture(training.place / LOOKS / f"step-{training.step:09d}.png", images, columns=20)
+    if training.done or training.passed(run.measure_every, steps_taken):
+        full = measure_fully(average, data, run, training.seed, group)
+        found |= full
+        if full and training.place and run.measure_every:
+            keep_best(training.place, average, training.step, full["fid_1_step"])
     return found
 
 
-def final_seed(seed: int) -> int:
-    """Return the seed of the noise from which a training's images are measured; no quick look uses it.
-
-    Source: own.
-
-    Args:
-        seed: of the training.
-    """
-    return 10_000 + seed
-
-
-def keep_best(path: Path, model: ConsistencyModel, step: int, value: float) -> None:
-    """Write weights if they are the best so far.
-
-    Source: own.
-
-    Args:
-        path: of the best weights.
-        model: that was measured.
-        step: training steps that it took.
-        value: lower is better.
-    """
-    before = best_so_far(path)
-    if before is None or value < before[1] or step < before[0]:  # later ones are of a training that was given up
-        save_weights(path, model, {"step": str(step), RANKED_BY: repr(value)})
-
-
-def best_result(config: RunConfig) -> dict[str, float]:
-    """Return of which step a training's best weights are, and their FID, as entries of its result.
-
-    The best of many measurements looks better than it is: it was chosen by the number that is reported.
-
-    Source: own.
-
-    Args:
-        config: of the training.
+def measure_fully(
+    average: ConsistencyModel, data: Dataset, run: "Run", seed: int, group: Alone | None = None
+) -> dict[str, float]:
+    """Measure weights in one step and in two; the numbers do not depend on how many processes there are.
 
     Returns:
-        ``best_step`` and ``best_fid_1_step``; nothing if the training was not measured on its way.
+        What :func:`ict_lib.evaluation.measure.measure` gives, in the process of rank 0; nothing in the others.
     """
-    best = best_so_far(Path(config.folder) / BEST) if config.folder else None
-    return {"best_step": best[0], f"best_{RANKED_BY}": best[1]} if best else {}
+    top, found = run.recipe.sigma_max, {}
+    for label, sigmas in {"1_step": (top,), "2_steps": (top, run.sigma_mid)}.items():
+        images = draw(average, data, run.num_samples, sigmas, FINAL + seed, group)
+        if group is None or group.rank == 0:
+            found |= measure(images, data, label)
+    return found
 
 
-def best_so_far(path: Path) -> tuple[int, float] | None:
-    """Read of which step the best weights are, and their FID.
+def keep_best(folder: Path, model: ConsistencyModel, step: int, value: float) -> None:
+    """Write weights if no earlier ones in the folder had a lower value."""
+    before = best_of(folder)
+    if not before or value < before["best_fid_1_step"] or step < before["best_step"]:  # later ones were given up
+        save_weights(folder / BEST, model, {"step": str(step), "fid_1_step": repr(value)})
 
-    Source: own.
 
-    Args:
-        path: of the best weights.
-
-    Returns:
-        Step and FID; None where there are none yet.
-    """
-    if not path.exists():
-        return None
-    with safetensors.safe_open(path, "pt") as file:
-        notes = file.metadata()
-    return int(notes["step"]), float(notes[RANKED_BY])
+def write_picture(path: Path, images: Tensor, columns: int = 10) -> None:
+    """Write a grid of images in [-1, 1], ``[num, channel, height, width]``, as PNG; small ones are enlarged."""
+    sheet = make_grid(images.clamp(-1, 1), nrow=columns, padding=1, pad_value=1.0)  # [3, rows, columns]
+    levels = ((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+    zoom = max(1, 64 // (images.shape[-1] * 2))
+    picture, content = Image.fromarray(levels), io.BytesIO()
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(content, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())

@@ -1,6 +1,6 @@
 """What a training says of itself as it goes on."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -34,3 +34,15 @@ class Metrics:
         """Return all of it as one flat dict: a line of a run's record."""
         line = asdict(self)
         return line | line.pop("measured")
+
+    def result(self) -> dict[str, Any]:
+        """Return what the last metrics say of the whole training."""
+        whole = ("seed", "seconds", "images_seen", "skipped", "peak_memory_bytes")
+        return {**{name: getattr(self, name) for name in whole}, **self.measured}
+
+    @classmethod
+    def of_line(cls, line: dict[str, Any]) -> "Metrics":
+        """Make metrics of a line again."""
+        own = {field.name for field in fields(cls)} - {"measured"}
+        measured = {name: value for name, value in line.items() if name not in own}
+        return cls(**{name: value for name, value in line.items() if name in own}, measured=measured)

@@ -1,67 +1,85 @@
-"""The model of a run, and the device that it is on."""
+"""The model of a run, the device that it is on, and its weights as a file that anybody can read."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors.torch
 import torch
+from torch import nn
 
+from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.files import write_atomically
 from ict_lib.networks.build import build_network
-from ict_lib.run_config import RunConfig
+from ict_lib.training.streams import WEIGHTS, stream
 
 
-def build_model(config: RunConfig, shape: tuple[int, ...], num_classes: int) -> ConsistencyModel:
-    """Build the model that a run's configuration names, with weights that its seed decides.
-
-    Source: own.
+def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | None = None) -> ConsistencyModel:
+    """Build the model of a run, on the CPU, with weights that the seed decides; None takes the run's first.
 
     Args:
-        config: of the run.
+        run: names the network and its options.
         shape: of one sample.
         num_classes: of the data; used if the run is conditional.
-
-    Returns:
-        The model, on the CPU.
+        seed: of the training.
 
     Raises:
         ValueError: if the network refuses an option.
     """
-    recipe = config.recipe
+    classes, seed = num_classes if run.conditional else 0, run.seeds[0] if seed is None else seed
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        classes = num_classes if config.conditional else 0
-        network = build_network(config.network, shape, recipe, classes, config.network_options)
-    return ConsistencyModel(network, recipe.sigma_data, recipe.sigma_min)
+        torch.default_generator.manual_seed(stream(seed, 0, WEIGHTS).initial_seed())
+        network = build_network(run.network, shape, run.recipe, classes, run.network_options)
+    return ConsistencyModel(network, run.recipe.sigma_data, run.recipe.sigma_min)
 
 
 def pick_device(name: str) -> torch.device:
-    """Turn ``auto`` into the accelerator of this machine, or the CPU.
-
-    Source: own.
-
-    Args:
-        name: ``auto`` or torch's name of a device.
-
-    Returns:
-        The device.
-    """
+    """Turn ``auto`` into the accelerator of this machine, or the CPU."""
     if name != "auto":
         return torch.device(name)
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
-def arrange(trained: set[ConsistencyModel], average: ConsistencyModel, compiled: bool) -> None:
-    """Lay the weights out in memory as the device likes them best, and compile what is trained, if that is wanted.
+def arrange(model: ConsistencyModel) -> ConsistencyModel:
+    """Lay the weights out as CUDA convolutes fastest: the channels of one position side by side."""
+    cuda = next(model.parameters()).device.type == "cuda"
+    return model.to(memory_format=torch.channels_last) if cuda else model
 
-    CUDA convolutes fastest where the channels of one position lie side by side. Compiled dropout would draw its mask
-    from a stream of its own, another for the teacher than for the student; it is told to draw as without compilation.
 
-    Source: own.
+def compile_passes(*models: ConsistencyModel) -> None:
+    """Let ``torch.compile`` make one program of each pass of the models, in place.
 
-    Args:
-        trained: student and teacher, changed in place.
-        average: the averaged weights, changed in place; sampling does not compile them.
-        compiled: whether to compile.
+    Compiled dropout would draw its mask from a stream of its own, another for the teacher than for the student; it is
+    told to draw as without compilation.
     """
-    if next(average.parameters()).device.type == "cuda":
-        for model in (*trained, average):
-            model.to(memory_format=torch.channels_last)
-    for model in trained if compiled else ():
+    for model in dict.fromkeys(models):
         model.network.compile(options={"fallback_random": True})
+
+
+@contextlib.contextmanager
+def threads_for(run: Run, device: torch.device) -> Iterator[None]:
+    """Let the MLP compute on one thread of a CPU: several would wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    if run.network == "mlp" and device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def save_weights(path: Path, model: nn.Module, notes: dict[str, str] | None = None) -> None:
+    """Write a model's weights as safetensors, all of them or none; notes are kept in the file's header."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(state, notes))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read what :func:`save_weights` wrote into a model of the same architecture, in place.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RuntimeError: if the file holds another architecture.
+    """
+    model.load_state_dict(safetensors.torch.load(Path(path).read_bytes()))

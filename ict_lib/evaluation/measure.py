@@ -1,0 +1,129 @@
+"""What is measured of a trained model on images: the numbers of a run's record."""
+
+import torch
+from torch import Tensor
+
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.data.dataset import Dataset
+from ict_lib.evaluation.digits import digits_features
+from ict_lib.evaluation.fidelity import fidelity, inception_weights
+from ict_lib.exact.distances import frechet_distance, sliced_wasserstein
+from ict_lib.group import Alone
+from ict_lib.sampling import sample
+
+QUICK = 2048  # images of a quick evaluation at most
+BLOCK = 2500  # images at most that are drawn from one random stream
+EXTRACTORS = {"digits": "digits"}  # data set -> whose features; Inception's for all others
+
+
+def draw(
+    model: ConsistencyModel,
+    data: Dataset,
+    num: int,
+    sigmas: tuple[float, ...],
+    seed: int,
+    group: Alone | None = None,
+) -> Tensor:
+    """Draw images from a model; of one that was trained with labels as many of each class as the data have, mixed.
+
+    Large numbers are drawn in blocks, each from a random stream of its own; the processes of a group, each of which
+    calls this with the same model, share the blocks out. The images do not depend on how many processes there are.
+
+    Args:
+        model: usually of the averaged weights.
+        data: what it was trained on.
+        num: how many images.
+        sigmas: noise levels, falling; one evaluation of the network each.
+        seed: of the noise.
+        group: of processes; None draws alone.
+
+    Returns:
+        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; none in
+        the processes of higher rank than 0, which have no use for them.
+
+    Raises:
+        ValueError: if ``num < 1``, or ``sigmas`` does not fall.
+    """
+    from ict_lib.training.streams import stream  # here, because training imports this module
+
+    group, blocks = group or Alone(), max(1, -(-num // BLOCK))
+    size, labels = -(-num // blocks), _labels(model, data, num, stream(seed, 1))
+    images: list[Tensor] = []
+    for first in range(0, blocks, group.processes):
+        number = min(first + group.rank, blocks - 1)  # whoever has no block left draws the last one in vain
+        place = torch.arange(number * size, (number + 1) * size).clamp(max=num - 1)  # the last block may be too long
+        label = labels if labels is None else labels[place].to(next(model.parameters()).device)
+        parts = group.gather(sample(model, size, data.shape, sigmas, stream(seed, 0, number), label))
+        images += [part.cpu() for part in parts[: blocks - first]] if group.rank == 0 else []
+    return torch.cat(images)[:num].clamp(-1, 1) if images else torch.empty(0, *data.shape)
+
+
+def _labels(model: ConsistencyModel, data: Dataset, num: int, generator: torch.Generator) -> Tensor | None:
+    """Spread labels ``[num]`` over the classes as the data do, mixed; None if the network has no classes."""
+    if getattr(model.network, "classes", None) is None:
+        return None
+    spread = data.labels.cpu().sort().values[torch.arange(num) * len(data) // num]
+    return spread[torch.randperm(num, generator=generator)]
+
+
+def quick(
+    model: ConsistencyModel, data: Dataset, sigma_max: float, seed: int, group: Alone | None = None
+) -> dict[str, float]:
+    """Measure ``frechet_pixels_1_step``, squared data units, of as many images as the data have: a training's curve.
+
+    Of large data sets a fixed random part counts. The number compares with itself over a training, with nothing else.
+    """
+    mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    chosen = mixed[:QUICK] if len(data) > QUICK else torch.arange(len(data))
+    images = draw(model, data, len(chosen), (sigma_max,), seed, group)
+    if len(images) == 0:  # a process of higher rank than 0
+        return {}
+    return {"frechet_pixels_1_step": frechet_distance(images, data.batch(chosen))}
+
+
+def extractor_of(name: str) -> str:
+    """Name the extractor on whose features a data set, or a stand-in of it, is compared."""
+    return EXTRACTORS.get(name.removeprefix("stand-in of "), "inception")
+
+
+def prepare(data: Dataset) -> None:
+    """Make sure, before hours of training, that :func:`measure` will have the network that it needs.
+
+    Raises:
+        RuntimeError: if Inception's weights are needed, missing and cannot be downloaded; says what to put where.
+    """
+    if extractor_of(data.name) == "inception":
+        inception_weights()
+
+
+def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
+    """Measure images against all images of a data set.
+
+    Args:
+        images: generated, shape ``[num, channel, height, width]``, in [-1, 1].
+        data: the truth.
+        steps: ends every name, such as ``1_step``.
+
+    Returns:
+        What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; of the digits also Frechet distances on pixels and on
+        features that are not rounded to 8 bits, and the sliced Wasserstein distance.
+
+    Raises:
+        ValueError: if there are fewer than 10 images, or one is not finite.
+        RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
+    """
+    extractor = extractor_of(data.name)
+    if extractor == "digits":
+        found = _small_distances(images, data.images) | fidelity(images, data, extractor)
+    else:
+        found = fidelity(images, data, extractor, "cuda" if torch.cuda.is_available() else "cpu")
+    return {f"{name}_{steps}": value for name, value in found.items()}
+
+
+def _small_distances(images: Tensor, real: Tensor) -> dict[str, float]:
+    """Distances that small sets of small images allow."""
+    return {
+        "frechet_pixels": frechet_distance(images, real),
+        "frechet_features": frechet_distance(digits_features(images), digits_features(real)),
+        "sliced_wasserstein": sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0)),
+    }

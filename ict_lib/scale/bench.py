@@ -1,0 +1,226 @@
+"""Measure this machine: ``make bench`` on a CPU, ``make bench-gpu`` at the paper's size on a CUDA device."""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from ict_lib.checks import require
+from ict_lib.config import Run
+from ict_lib.data.mapped import MappedPixels
+from ict_lib.data.stand_in import stand_in
+from ict_lib.sampling import sample
+from ict_lib.scale import record
+from ict_lib.scale.cost import count_passes, without_memory
+from ict_lib.scale.isolation import LATE, isolated
+from ict_lib.scale.speed import overhead, prepared, product_rate, repeated
+from ict_lib.training import launch
+from ict_lib.training.loop import Training
+from ict_lib.training.model import pick_device, threads_for
+from ict_lib.training.precision import multiplying, passing
+from ict_lib.training.surroundings import peak_memory
+
+# Networks, and images that are drawn at a time. Batches are the share of one GPU: of the paper's 1024 among 4, of its
+# 4096 among 64; two steps are timed together.
+PAPER = (
+    (Run(data="cifar10", network="ncsnpp", batch_size=256, log_every=2), 1024),
+    (Run(data="imagenet64", network="adm", batch_size=64, conditional=True, log_every=2), 256),
+)
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+SAID = ("network", "precision", "compile", "batch_size")
+SIGMAS = {"1_step": (80.0,), "2_steps": (80.0, 0.821)}
+Cases = dict[str, partial]  # name, such as ncsnpp/bf16/compile -> a function of this module with its arguments
+
+
+def gpu_cases(
+    networks: Sequence[tuple[Run, int]] = PAPER, device: str = "cuda", size: int = 8192, images: int = 20_000
+) -> Cases:
+    """Lay out the cases of a GPU: what is quick first, what is compiled last; in each precision, compiled and not.
+
+    Args:
+        networks: what is trained, and how many images are drawn at a time.
+        device: that is measured; the tests put small networks on a CPU.
+        size: of the matrices that give the ceiling.
+        images: in the file that is loaded from.
+    """
+    plain = [(run, drawn, precision) for run, drawn in networks for precision in PRECISIONS]
+    mixed_first = [(run, 0, precision) for precision in ("bf16", "tf32", "fp16", "fp32") for run, _ in networks]
+    return {
+        "ceiling": partial(ceilings, device=device, precisions=PRECISIONS, size=size),
+        **_trainings(plain, device),
+        "loading": partial(loading, device=device, num=images),
+        **_trainings(mixed_first, device, compiled=True),
+    }
+
+
+def cpu_cases() -> Cases:
+    """Lay out the cases of a CPU: small networks, two processes, and the cost of a step of the paper's NCSN++."""
+    mlp, unet = Run(log_every=1), Run(network="small_unet", log_every=1)
+    return {
+        "ceiling": partial(ceilings, device="cpu", precisions=("fp32", "bf16"), size=1024),
+        **_trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
+        "processes": partial(processes, run=replace(unet, micro_batch=128, steps=16, log_every=2, device="cpu")),
+        "loading": partial(loading, device="cpu", num=4096),
+        **_trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
+        # last: the second takes minutes to compile on a busy machine
+        **_trainings([(mlp, 0, "fp32"), (unet, 0, "fp32")], "cpu", compiled=True),
+    }
+
+
+def _trainings(networks: Sequence[tuple[Run, int, str]], device: str, compiled: bool = False) -> Cases:
+    """Lay out trainings, each of a run, images that are drawn, and a precision; sampling is not compiled."""
+    return {
+        f"{run.network}/{precision}" + "/compile" * compiled: partial(
+            training, run=replace(run, precision=precision, compile=compiled, device=device), drawn=drawn
+        )
+        for run, drawn, precision in networks
+    }
+
+
+def chosen(cases: Cases, words: list[str]) -> Cases:
+    """Choose the cases whose name holds one of the words, such as ``["ceiling", "adm/bf16"]``; no word chooses all.
+
+    Raises:
+        ValueError: if a word chooses nothing, with the names that there are.
+    """
+    for word in words:
+        require(any(word in name for name in cases), "case", word, f"a part of one of {', '.join(cases)}")
+    return {name: case for name, case in cases.items() if not words or any(word in name for word in words)}
+
+
+def about(case: partial) -> dict[str, Any]:
+    """Say what a record says of a case besides what is measured: of a run, what tells it from the others."""
+    said = dict(case.keywords)
+    run = said.pop("run", None)
+    return said if run is None else {name: getattr(run, name) for name in SAID}
+
+
+def ceilings(device: str, precisions: Sequence[str], size: int) -> dict[str, dict[str, float]]:
+    """Measure how fast the device multiplies matrices: precision -> operations a second."""
+    return {"flops": {precision: product_rate(precision, pick_device(device), size) for precision in precisions}}
+
+
+def training(run: Run, drawn: int = 0, seconds: float = 6.0) -> dict[str, float]:
+    """Measure whole training steps on images in memory, then sampling from the averaged weights.
+
+    Returns:
+        What :func:`ict_lib.scale.speed.overhead` gives, ``flops_per_image`` of a step, ``peak_memory_bytes`` of
+        training, and ``samples_per_second_1_step`` and ``_2_steps``, if images are drawn.
+    """
+    with without_memory():
+        found = {"flops_per_image": count_passes(run).step}
+    trained = prepared(run)
+    found |= overhead(trained, seconds)
+    found["peak_memory_bytes"] = peak_memory()
+    for steps, sigmas in SIGMAS.items() if drawn else ():
+        found[f"samples_per_second_{steps}"] = drawn / statistics.median(_sampling(trained, drawn, sigmas, seconds))
+    return found
+
+
+def _sampling(trained: Training, drawn: int, sigmas: tuple[float, ...], seconds: float) -> list[float]:
+    """Time the drawing of some images, in the training's precision."""
+    run, device = trained.run, trained.device
+    label = torch.arange(drawn, device=device) % trained.data.num_classes if run.conditional else None
+
+    def draw() -> None:
+        with multiplying(run.precision), passing(run.precision, device), threads_for(run, device):
+            sample(trained.average, drawn, trained.data.shape, sigmas, label=label, batch_size=run.batch_size)
+
+    draw()
+    return repeated([draw], device, seconds / 2, least=2)[0]
+
+
+def loading(device: str, num: int, batch: int = 256, seconds: float = 5.0) -> dict[str, float]:
+    """Measure how fast images of ImageNet's form come from a mapped file, each batch announced a batch before.
+
+    The file has just been written, so the operating system holds it in memory; a disk may be slower.
+    """
+    place, generator, made = pick_device(device), torch.Generator().manual_seed(0), stand_in("imagenet64", num)
+    with TemporaryDirectory() as folder:
+        np.save(f"{folder}/pixels.npy", made.pixels.numpy())
+        data = replace(made, pixels=MappedPixels(f"{folder}/pixels.npy", "a stand-in")).to(place)
+        following = torch.randint(num, (batch,), generator=generator)
+
+        def load() -> None:
+            nonlocal following
+            now, following = following, torch.randint(num, (batch,), generator=generator)
+            data.batch(now, place, generator)
+            data.prefetch(following)
+
+        load()
+        (times,) = repeated([load], place, seconds, most=1000)
+    return {"images_per_second": batch / statistics.median(times)}
+
+
+def processes(run: Run, turns: int = 3) -> dict[str, float]:
+    """Compare training by two processes with training by one, each of one thread, in turns.
+
+    Start and end of the processes are left out: what counts is the time between the first line of metrics and the last.
+    """
+    torch.set_num_threads(1)
+    one, two = zip(*([_launched_rate(run, number) for number in (1, 2)] for _ in range(turns)), strict=True)
+    return {
+        "images_per_second_1_process": statistics.median(one),
+        "images_per_second_2_processes": statistics.median(two),
+        "speedup": statistics.median(b / a for a, b in zip(one, two, strict=True)),
+    }
+
+
+def _launched_rate(run: Run, number: int) -> float:
+    """Train with some processes from beginning to end; return images a second after the first line of metrics."""
+    with TemporaryDirectory() as folder:
+        first, *_, last = launch(run, folder=Path(folder), processes=number)
+    return (last.images_seen - first.images_seen) / (last.seconds - first.seconds)
+
+
+def measured(cases: Cases, path: Path, head: dict[str, Any], limit: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure cases one after another, write the record after each, and yield the name and the result.
+
+    Those that ``limit``, in seconds for all, cuts off do not replace what an earlier call measured.
+    """
+    made, started = record.begin(path, head), time.monotonic()
+    for name, case in cases.items():
+        found = isolated(case, limit - (time.monotonic() - started))
+        if found.get("failed") != LATE or name not in made["cases"]:
+            record.add(path, made, name, about(case) | found)
+        yield name, found
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """Write a case as one line for a terminal."""
+    flat = {**found, **found.get("flops", {})}
+    numbers = [f"{key} {value:.4g}" for key, value in flat.items() if isinstance(value, float)]
+    return f"{name:<22} " + (found.get("failed") or ", ".join(numbers))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what ``python -m ict_lib bench`` takes."""
+    parser.add_argument("kind", choices=("cpu", "gpu"))
+    parser.add_argument("cases", nargs="*", help="parts of names; none measures all")
+    parser.add_argument("--limit", type=float, default=350, help="seconds for all")
+
+
+def main(given: argparse.Namespace) -> int:
+    """Measure, print a line a case, and return the exit code: 0 done, 2 refused."""
+    gpu = given.kind == "gpu"
+    try:
+        require(not gpu or torch.cuda.is_available(), "kind", given.kind, "a CUDA device, which is not here,")
+        cases = chosen(gpu_cases() if gpu else cpu_cases(), given.cases)
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    head = record.made_by(torch.device("cuda" if gpu else "cpu"))
+    path = record.path_of(head)
+    for name, found in measured(cases, path, head, given.limit):
+        print(line(name, found), flush=True)
+    print(f"written: {path}")
+    return 0

@@ -1,0 +1,208 @@
+"""What a run takes, counted on tensors that have a shape and a device but no memory: operations, memory, disk."""
+
+import inspect
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ict_lib.config import Run
+from ict_lib.data import DATASETS
+from ict_lib.objective import distance_between
+from ict_lib.sampling import sample
+from ict_lib.training.checkpoint import KEEP
+from ict_lib.training.model import build_model
+from ict_lib.training.precision import HALF
+
+PASSES = 4  # teacher forward, student forward, and a backward pass that costs two forward ones
+SAMPLED = inspect.signature(sample).parameters["batch_size"].default  # images that are drawn at a time
+FLOAT, LABEL = 4, 8  # bytes: weights, averages, gradients and moments are 32-bit in every precision
+MAPPED = ("imagenet64",)  # data sets that stay in their file
+
+
+class Passes(NamedTuple):
+    """What training on one shard takes, and sampling.
+
+    Attributes:
+        parameters: numbers that are trained.
+        forward: floating-point operations of the network's forward pass, an image.
+        distance: likewise of the distance between two outputs; 0 but for LPIPS, as only products count.
+        kept: bytes that the student's forward pass keeps for its backward pass, without the weights.
+        sampling: bytes that drawing ``SAMPLED`` images holds at the most, without the weights.
+        shard: images of the shard.
+    """
+
+    parameters: int
+    forward: int
+    distance: int
+    kept: int
+    sampling: int
+    shard: int
+
+    @property
+    def step(self) -> int:
+        """Floating-point operations of training on one image: four forward passes, and those of the distance.
+
+        A distance's network has fixed weights and takes the gradient of one of its two images: half of its forward
+        operations once more.
+        """
+        return PASSES * self.forward + 3 * self.distance // 2
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follow the tensors that are made inside, with memory or without: bytes ``now``, and the ``most`` so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, Tensor)}
+        made = function(*args, **(kwargs or {}))
+        storages = [leaf.untyped_storage() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        for storage in storages:
+            if storage._cdata not in before | self._sizes.keys():
+                self._sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._forget, storage._cdata)
+        self.most = max(self.most, self.now)
+        return made
+
+    def _forget(self, name: int) -> None:
+        self.now -= self._sizes.pop(name)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Let tensors have no memory, and be on a CUDA device where there is none."""
+    with FakeTensorMode(), _FusedAttention():
+        yield
+
+
+def count_passes(run: Run, device: str = "cuda", sampled: int = SAMPLED) -> Passes:
+    """Take a shard through teacher, student and distance, and other images through the network, and count.
+
+    Compiled passes keep less than is counted here: they compute some of it twice instead. Products and convolutions
+    count, a multiplication and an addition as two; what is done element by element does not.
+
+    Raises:
+        ImportError: if the distance is LPIPS and its package is missing.
+    """
+    size, form = run.shard_size, DATASETS[run.data]
+    with torch.device(device):
+        model, perceptual = build_model(run, form.shape, form.num_classes), _perceptual(run)
+        batch, drawn = ((torch.zeros(n, *form.shape), torch.ones(n), torch.zeros(n).long()) for n in (size, sampled))
+    with FlopCounterMode(display=False) as network, torch.no_grad():
+        target = model(*batch)
+    with _rounding(run.precision, device), LiveBytes() as student, FlopCounterMode(display=False) as both:
+        loss = distance_between(run.recipe, model(*batch), target, perceptual)
+        kept = student.now
+    del loss, target
+    with torch.no_grad(), LiveBytes() as drawing:
+        model.eval()(*drawn)
+    parameters, forward = sum(p.numel() for p in model.parameters()), network.get_total_flops()
+    distances = (both.get_total_flops() - forward) // size
+    return Passes(parameters, forward // size, distances, kept, drawing.most, size)
+
+
+class Memory(NamedTuple):
+    """What a device holds while it trains, in bytes; without the work space and the gaps between tensors.
+
+    Attributes:
+        always: part -> bytes, there all the time.
+        in_turn: part -> bytes, of which no two are there at once.
+    """
+
+    always: dict[str, int]
+    in_turn: dict[str, int]
+
+    @property
+    def most(self) -> int:
+        """Bytes at the peak."""
+        return sum(self.always.values()) + max(self.in_turn.values())
+
+
+def memory(run: Run, passes: Passes) -> Memory:
+    """Say what a device holds; the copy of the gradients is that of the exchange, and after it one of RAdam."""
+    weights = FLOAT * passes.parameters
+    always = {
+        "weights": weights,
+        "teacher": weights if run.recipe.teacher == "ema" else 0,
+        "moving average": weights,
+        "gradients": weights,
+        "RAdam's moments": 2 * weights,
+        "data set": LABEL * DATASETS[run.data].num if run.data in MAPPED else data_bytes(run.data),
+    }
+    in_turn = {"backward pass": passes.kept, "copy of the gradients": weights, "sampling": passes.sampling}
+    return Memory({part: size for part, size in always.items() if size}, in_turn)
+
+
+def disk(run: Run, passes: Passes) -> dict[str, int]:
+    """Say what a run has on the disk at the most, part -> bytes: a checkpoint is written before the oldest goes."""
+    one, seeds = checkpoint_bytes(run, passes), len(run.seeds)
+    milestones = -(-run.steps // run.milestone_every) if run.milestone_every else 0
+    return {
+        "newest checkpoints": (KEEP * seeds + 1) * one,
+        "milestones": milestones * seeds * one,
+        "weights": (2 if run.measure_every else 1) * seeds * FLOAT * passes.parameters,  # the last, and the best
+        "data set": data_bytes(run.data),
+    }
+
+
+def checkpoint_bytes(run: Run, passes: Passes) -> int:
+    """Return the size of a checkpoint: student, average, both moments and, if it is another, the teacher."""
+    return FLOAT * passes.parameters * (5 if run.recipe.teacher == "ema" else 4)
+
+
+def data_bytes(name: str) -> int:
+    """Return the size of a data set whose numbers are bytes, with its labels."""
+    form = DATASETS[name]
+    return form.num * (torch.Size(form.shape).numel() + LABEL)
+
+
+def _perceptual(run: Run) -> nn.Module | None:
+    """Make the network of LPIPS, if it is the distance; its random weights take no file and cost the same."""
+    if run.recipe.distance != "lpips":
+        return None
+    from lpips import LPIPS  # 2 s to import: only for those who ask for this distance
+
+    # version 0.0 leaves out the scaling of the pixels, whose numbers would have memory
+    with warnings.catch_warnings(action="ignore"):  # torchvision's, about arguments that the package gives it
+        network = LPIPS(net="vgg", version="0.0", pretrained=False, pnet_rand=True, verbose=False)
+    return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def _rounding(precision: str, kind: str) -> Iterator[None]:
+    """Do what :func:`ict_lib.training.precision.passing` does, also where the device is missing."""
+    before = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    try:
+        torch.set_autocast_enabled(kind, precision in HALF)
+        torch.set_autocast_dtype(kind, HALF.get(precision, before[1]))
+        yield
+    finally:
+        torch.set_autocast_enabled(kind, before[0])
+        torch.set_autocast_dtype(kind, before[1])
+        torch.clear_autocast_cache()
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Call the kernel that a CUDA device would take for attention; where there is none, torch takes another."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is not F.scaled_dot_product_attention or args[0].device.type != "cuda":
+            return function(*args, **(kwargs or {}))
+        if args[0].element_size() == 2:
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
+        return torch.ops.aten._scaled_dot_product_efficient_attention(*args, None, True)[0]

@@ -1,0 +1,98 @@
+"""A plan: what a run takes, before anything is trained; no data are needed, and nothing is downloaded or kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ict_lib.checks import require
+from ict_lib.config import Run, read_run, run_from
+from ict_lib.run.record import project_root
+from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
+from ict_lib.scale.speed import Speed
+
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes.
+
+    Attributes:
+        run: whose ``processes`` are the devices that train together.
+        passes: what the passes of one shard take.
+        memory: of one device, bytes.
+        disk: part -> bytes.
+        uncertain: setting that stands in the run file from memory, and that no change replaced -> its value and note.
+        images_per_second: of one device; None if it is not known.
+        speed: how that was measured; None if it was given, or is not known.
+    """
+
+    run: Run
+    passes: Passes
+    memory: Memory
+    disk: dict[str, int]
+    uncertain: dict[str, str]
+    images_per_second: float | None = None
+    speed: Speed | None = None
+
+    @property
+    def images(self) -> int:
+        """Images that all trainings see."""
+        return len(self.run.seeds) * self.run.steps * self.run.batch_size
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of all trainings; sampling and measuring are not among them."""
+        return self.images * self.passes.step
+
+    @property
+    def pflop_days(self) -> float:
+        """The same in days of 10^15 operations a second."""
+        return self.flops / 1e15 / DAY
+
+    @property
+    def hours(self) -> float | None:
+        """Hours of training, if the devices share it without loss; None if the speed is not known."""
+        return self.images / self.run.processes / self.images_per_second / 3600 if self.images_per_second else None
+
+
+def plan_of(
+    run_name: str,
+    devices: int | None = None,
+    images_per_second: float | None = None,
+    changes: Sequence[str] = (),
+    root: Path | None = None,
+) -> Plan:
+    """Work out what a run takes.
+
+    Args:
+        run_name: such as ``cifar10/ict``.
+        devices: that train together; None takes the run's own number.
+        images_per_second: of one device, for the hours.
+        changes: to the run file, ``name=value`` each.
+        root: top of the project; None takes the one around the current folder.
+
+    Raises:
+        ValueError: if the run is unknown, a change is refused, or the devices cannot share a batch equally.
+    """
+    fast = images_per_second
+    require(fast is None or fast > 0, "images_per_second", fast, "images_per_second > 0")
+    processes = [] if devices is None else [f"processes={devices}"]
+    values = read_run(run_name, [*changes, *processes], root or project_root())
+    run = run_from(values)
+    with without_memory():
+        passes = count_passes(run)
+    return Plan(run, passes, memory(run, passes), disk(run, passes), _uncertain(values, changes), fast)
+
+
+def _uncertain(values: dict, changes: Sequence[str]) -> dict[str, str]:
+    """Gather what a run says from memory [M]: a value of the file, or one that the note names, and the note."""
+    changed, found = {change.partition("=")[0] for change in changes}, {}
+    for name, source in values.get("sources", {}).items():
+        mark, _, note = source.partition(" ")
+        if mark == "M" and not {name, name.partition(".")[0]} & changed:
+            outer, _, inner = name.partition(".")
+            value = values.get(outer, "")
+            value = value.get(inner, "") if isinstance(value, dict) else value
+            found[name] = f"{value}   {note}".strip()
+    return found

@@ -1,0 +1,95 @@
+"""What a run still needs on this machine: looked for, never fetched."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from ict_lib.data import DATASETS
+from ict_lib.evaluation.fidelity import inception_weights
+from ict_lib.networks.lpips import vgg16_weights
+from ict_lib.scale.estimate import Plan
+from ict_lib.training.model import pick_device
+
+CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
+
+
+def missing(plan: Plan, folder: Path) -> list[str]:
+    """List what has to be done on this machine before a run can start.
+
+    Args:
+        plan: of the run.
+        folder: that the results go to; it need not exist.
+
+    Returns:
+        One line a thing, with the command where there is one; empty if nothing is missing.
+    """
+    return [*_files(plan), *_compiler(plan), *_devices(plan), *_disk(plan, folder)]
+
+
+def fault(load: Callable[[], object]) -> str | None:
+    """Say what is wrong with a file that something needs, by the error's message; None if nothing is."""
+    try:
+        load()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def lacks_vgg16(plan: Plan) -> str | None:
+    """Say what is wrong with the weights of LPIPS, if the run needs them; None if nothing is."""
+    return fault(lambda: vgg16_weights(download=False)) if plan.run.recipe.distance == "lpips" else None
+
+
+def _files(plan: Plan) -> Iterator[str]:
+    """Look for the data set, and for the weights of other networks."""
+    entry = DATASETS[plan.run.data]
+    if wrong := fault(lambda: entry.load(None)):
+        yield f"data set: {wrong}"
+    if entry.extractor == "inception" and (wrong := fault(lambda: inception_weights(download=False))):
+        yield f"Inception, for the FID: {wrong}"
+    if wrong := lacks_vgg16(plan):
+        yield f"VGG16, for LPIPS: {wrong}"
+
+
+def _compiler(plan: Plan) -> Iterator[str]:
+    """Look for what ``torch.compile`` calls: a compiler of C on CUDA devices, of C++ on CPUs, and Python's header."""
+    if not plan.run.compile:
+        return
+    cuda = pick_device(plan.run.device).type == "cuda"
+    variable, language, names = ("CC", "C", "gcc clang") if cuda else ("CXX", "C++", "g++")
+    names, advice = os.environ.get(variable, names), "or set compile=false"
+    if not any(map(shutil.which, names.split())):
+        need = f"compile=true needs a {language} compiler, and there is no {' or '.join(names.split())}"
+        yield f"compiler: {need} (Debian: apt-get install g++), {advice}"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        yield f"compiler: compile=true needs {header} (Debian: apt-get install python3-dev), {advice}"
+
+
+def _devices(plan: Plan) -> Iterator[str]:
+    """Compare the CUDA devices with what is asked for."""
+    here = torch.cuda.device_count()
+    if here < plan.run.processes and plan.flops > CPU:
+        yield f"devices: this machine has {here} of the {plan.run.processes} CUDA devices"
+    for name, size in {_memory_of(number) for number in range(min(here, plan.run.processes))}:
+        if size < plan.memory.most:
+            sizes = f"{size / 1e9:.0f} GB, and {plan.memory.most / 1e9:.0f} GB are wanted"
+            yield f"memory: {name} has {sizes}; a smaller micro_batch wants less"
+
+
+def _memory_of(number: int) -> tuple[str, int]:
+    """Return the name and the memory of a CUDA device, in bytes."""
+    properties = torch.cuda.get_device_properties(number)
+    return properties.name, properties.total_memory
+
+
+def _disk(plan: Plan, folder: Path) -> Iterator[str]:
+    """Compare what is free with what the run will write."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free, needed = shutil.disk_usage(place).free, sum(plan.disk.values()) - plan.disk["data set"]
+    if free < needed:
+        yield f"disk: {place} has {free / 1e9:.0f} GB free, and {needed / 1e9:.0f} GB are needed"

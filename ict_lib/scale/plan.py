@@ -1,0 +1,148 @@
+"""A plan of a run on a terminal: ``make plan RUN=cifar10/ict GPUS=8``."""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from ict_lib.run.record import project_root
+from ict_lib.scale.cost import SAMPLED
+from ict_lib.scale.estimate import Plan, plan_of
+from ict_lib.scale.missing import lacks_vgg16, missing
+from ict_lib.scale.speed import measure_speed
+
+COLUMN = 30
+YEAR = 8766  # hours
+UNITS = (("years", 2 * YEAR, YEAR), ("days", 48, 24), ("hours", 2, 1), ("minutes", 0, 1 / 60))  # name, from, hours
+Row = tuple[str, int | None, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what ``python -m ict_lib plan`` takes."""
+    parser.add_argument("run", help="such as cifar10/ict")
+    parser.add_argument("changes", nargs="*", metavar="name=value", help="a change to the run file")
+    parser.add_argument("--devices", type=int, metavar="N", help="that train together; otherwise the run file says")
+    parser.add_argument("--images-per-second", type=float, metavar="X", help="of one device; otherwise it is measured")
+    parser.add_argument("--no-measure", action="store_true", help="leave out the minute of training on random images")
+
+
+def main(given: argparse.Namespace) -> int:
+    """Print a plan and what this machine lacks for it, and return the exit code: 0 done, 2 refused."""
+    root = project_root()
+    try:
+        plan = plan_of(given.run, given.devices, given.images_per_second, given.changes, root)
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    plan, said = (plan, "not measured") if plan.hours or given.no_measure else measured(plan)
+    print(text_of(plan, said))
+    lines = missing(plan, root / "runs" / plan.run.name)
+    print("\nto do on this machine:" if lines else "\nnothing is missing on this machine")
+    for line in lines:
+        print(f"  - {line}")
+    return 0
+
+
+def measured(plan: Plan) -> tuple[Plan, str]:
+    """Return a plan with this machine's speed; or as it was, and why that was not measured."""
+    if lacks_vgg16(plan):
+        return plan, "not measured: LPIPS lacks VGG16's weights"
+    print("training on random images for about a minute, or until two steps are done ...", file=sys.stderr)
+    try:
+        speed = measure_speed(plan.run, plan.passes.step)
+        return replace(plan, images_per_second=speed.images_per_second, speed=speed), ""
+    except RuntimeError as error:
+        return plan, f"not measured: {str(error).splitlines()[0]}"
+
+
+def text_of(plan: Plan, unmeasured: str = "not measured") -> str:
+    """Write a plan down in blocks of lines with units; ``unmeasured`` stands for a time that is not known."""
+    time = _time(plan) if plan.hours else [_row("time", unmeasured)]
+    blocks = [_heading(plan), _network(plan), _memory(plan), _disk(plan), time, _uncertain(plan)]
+    return "\n\n".join("\n".join(lines) for lines in blocks if lines)
+
+
+def quantity(number: float, unit: str) -> str:
+    """Write a large number with three digits and the prefix of its unit, such as ``42.5 GFLOP``."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if number < 999.5:
+            return f"{number:.3g} {prefix}{unit}"
+        number /= 1000
+    return f"{number:,.3g} Z{unit}"
+
+
+def duration(hours: float) -> str:
+    """Write a number of hours with three digits, in the unit that fits, such as ``11.4 hours``."""
+    name, size = next((name, size) for name, least, size in UNITS if hours >= least)
+    return f"{hours / size:,.3g} {name}"
+
+
+def count(number: int, thing: str) -> str:
+    """Write a number of things, such as ``8 devices``."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def _heading(plan: Plan) -> list[str]:
+    run, trainings, devices = plan.run, len(plan.run.seeds), plan.run.processes
+    each = f"{run.steps:,} steps of {count(run.batch_size, 'image')}"
+    share = f"{count(run.num_shards // devices, 'shard')} of {count(plan.passes.shard, 'image')} a step"
+    return [
+        f"{run.name}: {f'{trainings} trainings, each of ' * (trainings > 1)}{each}",
+        f"on {count(devices, 'device')}, {'each ' * (devices > 1)}{share}",
+    ]
+
+
+def _network(plan: Plan) -> list[str]:
+    passes, days = plan.passes, plan.pflop_days
+    times = f"{passes.step / passes.forward:.1f} forward passes" + ", LPIPS among them" * bool(passes.distance)
+    batch = quantity(passes.step * plan.run.batch_size, "FLOP")
+    return [
+        _row(f"network {plan.run.network}", f"{passes.parameters:,} parameters"),
+        _row("a forward pass", f"{quantity(passes.forward, 'FLOP')} an image"),
+        _row("a training step", f"{quantity(passes.step, 'FLOP')} an image ({times}), {batch} a batch"),
+        _row("all steps", quantity(plan.flops, "FLOP") + f" = {days:,.3g} days of 1 PFLOP/s" * (days > 0.01)),
+    ]
+
+
+def _memory(plan: Plan) -> list[str]:
+    run, kept = plan.run, count(plan.passes.shard, "image")
+    notes = {
+        "backward pass": f"kept of {kept}, {run.precision}" + "; less when compiled" * run.compile,
+        "copy of the gradients": "exchanged, then in RAdam",
+        "sampling": f"{SAMPLED:,} images",
+    }
+    rows: list[Row] = [(part, size, "") for part, size in plan.memory.always.items()]
+    rows += [("then, one at a time", None, "")]
+    rows += [(f"  {part}", size, notes[part]) for part, size in plan.memory.in_turn.items()]
+    return _sizes("memory of a device", [*rows, ("together at the most", plan.memory.most, "and CUDA's work space")])
+
+
+def _disk(plan: Plan) -> list[str]:
+    rows: list[Row] = [(part, size, "") for part, size in plan.disk.items() if size]
+    return _sizes("disk", [*rows, ("together", sum(plan.disk.values()), "")])
+
+
+def _time(plan: Plan) -> list[str]:
+    speed, rate = plan.speed, plan.images_per_second
+    rows = [_row("speed of a device", f"{rate:,.4g} images/s = {quantity(rate * plan.passes.step, 'FLOP/s')}")]
+    if speed:
+        steps = f"{count(speed.steps, 'step')} of {count(speed.batch, 'image')}"
+        peak = f"; {speed.peak_memory / 1e9:.1f} GB held" if speed.peak_memory else ""
+        how = f"{speed.precision}{', compiled' * speed.compiled}{peak}"
+        rows += [_row("", f"measured on {speed.device}: {steps}, {how}")]
+    return [*rows, _row("time", f"{duration(plan.hours)}, without exchange between devices and without measuring")]
+
+
+def _uncertain(plan: Plan) -> list[str]:
+    rows = [_row(f"  {name}", value) for name, value in plan.uncertain.items()]
+    return ["from memory, not from the paper [M]", *rows] if rows else []
+
+
+def _row(name: str, value: str) -> str:
+    return f"{name:<{COLUMN}}{value}".rstrip()
+
+
+def _sizes(title: str, rows: list[Row]) -> list[str]:
+    """Write sizes below each other in the unit that fits the last and largest."""
+    unit, power = ("GB", 9) if rows[-1][1] >= 1e9 else ("MB", 6)
+    sizes = [(name, "" if size is None else f"{size / 10**power:>8.2f}   {note}") for name, size, note in rows]
+    return [f"{title}, in {unit} = 10^{power} bytes", *[_row(f"  {name}", text) for name, text in sizes]]

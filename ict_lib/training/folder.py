@@ -1,0 +1,144 @@
+"""What a training leaves in its folder: metrics, checkpoints, looks, weights, and at its end a result."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
+
+from ict_lib.checks import difference, require
+from ict_lib.config import EVALUATION, Run, identity
+from ict_lib.files import hold, json_lines, read_lines, write_atomically, write_json
+from ict_lib.training import checkpoint
+from ict_lib.training.metrics import Metrics
+from ict_lib.training.model import save_weights
+
+METRICS, LOOKS, WEIGHTS, BEST = "metrics.jsonl", "looks", "weights.safetensors", "best.safetensors"
+IDENTITY, RESULT = "identity.json", "result.json"
+
+
+class TrainingFolder:
+    """The folder of one training, whose only writer is this process until ``release``.
+
+    Args:
+        path: made if it is missing.
+        run: that the training belongs to.
+        seed: of the training.
+
+    Raises:
+        RuntimeError: if another process trains there.
+    """
+
+    def __init__(self, path: Path, run: Run, seed: int):
+        self.path, self.identity = path, identity(run, seed)
+        self.evaluation = {name: getattr(run, name) for name in EVALUATION}
+        self._lock = hold(path)
+
+    def release(self) -> None:
+        """Let others write here."""
+        self._lock.release()
+
+    def begin(self, resume: bool, surroundings: dict[str, Any]) -> dict[str, Any] | None:
+        """Read the newest good checkpoint, or clear the folder where there is none or it is not wanted.
+
+        Raises:
+            ValueError: if it belongs to other settings, with the difference, or the training is finished.
+        """
+        if resume:
+            self.refuse_others()
+        state = checkpoint.load_latest(self.path) if resume else None
+        if state is None:
+            require(not (resume and self.finished()), str(self.path), "finished", "another name, or resume=False,")
+            self.empty()
+            return None
+        changed = difference(state["surroundings"], surroundings)
+        if changed:
+            warnings.warn(f"{self.path} goes on in changed surroundings: {changed}", stacklevel=2)
+        self._cut(state["step"], state["last"])
+        return state
+
+    def append(self, metrics: Metrics) -> None:
+        """Add one line of metrics."""
+        with (self.path / METRICS).open("ab") as file:
+            file.write(json_lines([metrics.line()]))
+
+    def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
+        """Keep the weights that are sampled, and after them the result, which says that the training is finished."""
+        save_weights(self.path / WEIGHTS, average)
+        self.write_result(metrics.result() | best_of(self.path), surroundings)
+
+    def write_result(self, result: dict[str, Any], surroundings: dict[str, Any]) -> None:
+        """Write the result, with what it was made with."""
+        made = {"evaluation": self.evaluation, "surroundings": surroundings}
+        write_json(self.path / RESULT, {**made, "result": result})
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return what a finished training has left: ``result``, ``surroundings`` and ``evaluation``; None before.
+
+        Raises:
+            ValueError: if it was made with other settings, with the difference.
+        """
+        self.refuse_others()
+        return read_result(self.path)
+
+    def refuse_others(self) -> None:
+        """Refuse a folder in which a training with other settings has left its files."""
+        theirs = self.settings_in(self.path)
+        changed = difference(theirs, self.identity) if theirs else ""
+        if changed:
+            raise ValueError(
+                f"what is in {self.path} was made with other settings ({changed}): restore them, choose another "
+                "name, or start anew (make run ... ANEW=1, or resume=False)"
+            )
+
+    @staticmethod
+    def settings_in(path: Path) -> dict[str, Any]:
+        """Read the settings of the training whose files are in a folder; nothing where there are none."""
+        try:
+            return json.loads((path / IDENTITY).read_bytes())
+        except (OSError, ValueError):
+            return {}
+
+    def _cut(self, step: int, last: dict[str, Any]) -> None:
+        """Drop lines and looks of later steps, which will be made again; add the line that an interruption kept out."""
+        kept = [line for line in read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
+        missing = not (kept and kept[-1]["step"] == last["step"])
+        write_atomically(self.path / METRICS, json_lines([*kept, Metrics(**last).line()] if missing else kept))
+        for look in (self.path / LOOKS).glob("step-*.png"):
+            if int(look.stem.removeprefix("step-")) > step:
+                look.unlink()
+
+    def empty(self) -> None:
+        """Delete everything that an earlier training has left."""
+        checkpoint.clear(self.path, milestones=True)
+        for name in (RESULT, WEIGHTS, BEST, METRICS):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / LOOKS, ignore_errors=True)
+        write_json(self.path / IDENTITY, self.identity)
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Read what a finished training has left in a folder; None where there is none."""
+    try:
+        left = json.loads((path / RESULT).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return left if isinstance(left, dict) and (path / WEIGHTS).is_file() else None
+
+
+def best_of(path: Path) -> dict[str, float]:
+    """Read of which step the best weights in a folder are, and their FID; nothing where there are none.
+
+    The best of many measurements looks better than it is: it was chosen by the number that is reported.
+
+    Returns:
+        ``best_step`` and ``best_fid_1_step``.
+    """
+    if not (path / BEST).exists():
+        return {}
+    with safe_open(path / BEST, "pt") as file:
+        notes = file.metadata()
+    return {"best_step": int(notes["step"]), "best_fid_1_step": float(notes["fid_1_step"])}

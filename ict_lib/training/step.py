@@ -1,0 +1,126 @@
+"""The training step, and the loop around it: plain functions, for a chapter's toy as for ImageNet on many devices."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ict_lib.group import Alone
+from ict_lib.objective import LossOutput, consistency_training_loss
+from ict_lib.recipe import Recipe
+from ict_lib.techniques.teacher import ema_update, follow, follower, make_teacher
+from ict_lib.training.precision import loss_scaler, passing
+
+
+class Shard(NamedTuple):
+    """A piece of a batch, which one process works on at a time.
+
+    Attributes:
+        x: clean samples, shape ``[shard, ...]``, data units.
+        label: class of each, shape ``[shard]``, or None.
+        generator: of its noise levels, noise and dropout mask, on the CPU.
+        share: of the batch, from 0 to 1.
+    """
+
+    x: Tensor
+    label: Tensor | None
+    generator: torch.Generator
+    share: float = 1.0
+
+
+@dataclass
+class Learner:
+    """All that a training step changes, and how its passes compute.
+
+    Attributes:
+        student: the model that learns.
+        recipe: the design choices.
+        learning_rate: of RAdam.
+        precision: of the passes.
+        perceptual: LPIPS's network, for a recipe that asks for it.
+        teacher: the student itself, or CT's moving average of it.
+        average: the moving average that is sampled.
+    """
+
+    student: nn.Module
+    recipe: Recipe
+    learning_rate: float = 6e-4
+    precision: str = "fp32"
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+    teacher: nn.Module = field(init=False)
+    average: nn.Module = field(init=False)
+
+    def __post_init__(self):
+        self.teacher, self.average = make_teacher(self.student, self.recipe), follower(self.student)
+        self.weights = list(self.student.parameters())
+        self.optimizer = torch.optim.RAdam(self.weights, lr=self.learning_rate, foreach=True)
+        self.scaler = loss_scaler(self.precision, self.weights[0].device)
+
+
+def training_step(
+    learner: Learner, shards: Iterable[Shard], step: int, total_steps: int, ema_decay: float, group: Alone
+) -> LossOutput:
+    """Take one step: loss, gradient, RAdam, and the averages that follow.
+
+    Source: [CT] arXiv:2303.01469, algorithm "consistency training"; [iCT] arXiv:2310.14189.
+
+    Args:
+        learner: changed in place.
+        shards: of this process; those of all processes together make the batch.
+        step: steps taken so far.
+        total_steps: K.
+        ema_decay: of the average that is sampled.
+        group: of processes that train together.
+
+    Returns:
+        The loss of the whole batch, and what this process contributed to it.
+    """
+    learner.optimizer.zero_grad()
+    parts = [_backward(learner, shard, step, total_steps) for shard in shards]
+    loss, each, low, high, scales = zip(*parts, strict=True)
+    output = LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
+    group.add_up([output.loss, *(weight.grad for weight in learner.weights if weight.grad is not None)])
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    follow(learner.teacher, learner.student, learner.recipe, output.num_scales)
+    ema_update(learner.average, learner.student, ema_decay)
+    return output
+
+
+def _backward(learner: Learner, shard: Shard, step: int, total_steps: int) -> LossOutput:
+    """Add one shard's part of the gradient, and return what it contributes to the loss."""
+    x, label, generator, share = shard
+    with passing(learner.precision, x.device):
+        output = consistency_training_loss(
+            learner.student, learner.teacher, x, learner.recipe, step, total_steps, generator, label, learner.perceptual
+        )
+    part = output.loss * share
+    learner.scaler.scale(part).backward()
+    return output._replace(loss=part.detach())
+
+
+def fit(
+    learner: Learner,
+    draw: Callable[[int], Iterable[Shard]],
+    total_steps: int,
+    ema_decay: float = 0.998,
+    start: int = 0,
+    group: Alone | None = None,
+) -> Iterator[LossOutput]:
+    """Train, a step at a time.
+
+    Args:
+        learner: changed in place.
+        draw: gives the shards of a step.
+        total_steps: K.
+        ema_decay: of the average that is sampled.
+        start: steps that were taken before.
+        group: of processes that train together; None trains alone.
+
+    Yields:
+        What :func:`training_step` returns.
+    """
+    for step in range(start, total_steps):
+        yield training_step(learner, draw(step), step, total_steps, ema_decay, group or Alone())
