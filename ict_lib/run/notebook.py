@@ -1,4 +1,4 @@
-"""Execute the notebook of a run by papermill: ``python -m ict_lib run digits/ict [--dry] [--anew] [name=value ...]``."""
+"""Execute a run's notebook by papermill: ``python -m ict_lib run digits/ict [--dry] [--anew] [name=value ...]``."""
 
 import argparse
 import logging
@@ -108,9 +108,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     running, source = folder / "running.ipynb", str(root / run.notebook)
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     try:
-        papermill.execute_notebook(
-            source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown
-        )
+        papermill.execute_notebook(source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown)
     except papermill.PapermillExecutionError:
         running.replace(folder / "failed.ipynb")
         raise
