@@ -20,7 +20,7 @@ def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys):
     target = str(tmp_path / "data")
     assert main(["data", "imagenet64", target, "--source", str(photographs)]) == 0
     said = capsys.readouterr()
-    assert f"2 images of imagenet64, whole. To train on them: export ICT_DATA={target}" in said.out
+    assert f"2 images of imagenet64, checked. To train on them: export ICT_DATA={target}" in said.out
     assert "2/2" in said.err
     assert imagenet64.load(target).pixels.tensor[:, 0, 0, 0].tolist() == [97, 98]
     assert main(["data", "imagenet64", target]) == 0
