@@ -1,4 +1,4 @@
-"""The one door: ``python -m ict_lib run | plan | bench | rounding | export | data | tensorboard``, each with ``--help``."""
+"""The one door: ``python -m ict_lib run | plan | bench | rounding | export | data | tensorboard``; each has ``--help``."""
 
 import argparse
 import importlib

@@ -11,11 +11,11 @@ from statistics import median
 
 import pytest
 import yaml
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import PARAMETERS, Run, find_run, notebook_parameters, run_from
 
 from ict_lib.networks.options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import PARAMETERS, Run, find_run, notebook_parameters, run_from
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 ALL = {

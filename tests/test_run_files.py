@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from ict_lib.data.stand_in import FORMS, stand_in
-from ict_lib.networks.build import NETWORKS
 from ict_lib.plan.marks import LINE, OPENING, settings_of
-from ict_lib.recipe import CT, ICT
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import run_from
+
+from ict_lib.data import DATASETS
+from ict_lib.data.stand_in import stand_in
+from ict_lib.networks.build import NETWORKS
+from ict_lib.recipe import CT, ICT
 from ict_lib.techniques import curriculum, distance
 from ict_lib.training.loop import Training
 
@@ -164,7 +165,7 @@ def in_force(name):
     optimizer = {"betas": list(optimizer["betas"]), "weight_decay": optimizer["weight_decay"]}
     groups = {"recipe": recipe, "network_options": options, "optimizer": optimizer}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-    return {**asdict(config), **asdict(run), **flat, "flip": FORMS[config.data].flip}
+    return {**asdict(config), **asdict(run), **flat, "flip": DATASETS[config.data].flip}
 
 
 def flattened(parameters):

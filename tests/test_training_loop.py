@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
+from ict_lib.run_config import RunConfig
 
 from ict_lib.objective import consistency_training_loss
 from ict_lib.recipe import CT, ICT
-from ict_lib.run_config import RunConfig
 from ict_lib.sampling import sample
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.training import Metrics, Training, train

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset

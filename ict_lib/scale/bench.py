@@ -2,7 +2,6 @@
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -210,14 +209,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> int:
-    """Measure, print a line a case, and return the exit code: 0 done, 2 refused."""
+    """Measure, print a line a case, and return the exit code."""
     gpu = given.kind == "gpu"
-    try:
-        require(not gpu or torch.cuda.is_available(), "kind", given.kind, "a CUDA device, which is not here,")
-        cases = chosen(gpu_cases() if gpu else cpu_cases(), given.cases)
-    except ValueError as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
+    require(not gpu or torch.cuda.is_available(), "kind", given.kind, "a CUDA device, which is not here,")
+    cases = chosen(gpu_cases() if gpu else cpu_cases(), given.cases)
     head = record.made_by(torch.device("cuda" if gpu else "cpu"))
     path = record.path_of(head)
     for name, found in measured(cases, path, head, given.limit):

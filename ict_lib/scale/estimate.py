@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ict_lib.checks import require
 from ict_lib.config import Run, read_run, run_from
-from ict_lib.run.record import project_root
+from ict_lib.files import project_root
 from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
 from ict_lib.scale.speed import Speed
 

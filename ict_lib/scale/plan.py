@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from ict_lib.run.record import project_root
+from ict_lib.files import results_folder
 from ict_lib.scale.cost import SAMPLED
 from ict_lib.scale.estimate import Plan, plan_of
 from ict_lib.scale.missing import lacks_vgg16, missing
@@ -26,16 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> int:
-    """Print a plan and what this machine lacks for it, and return the exit code: 0 done, 2 refused."""
-    root = project_root()
-    try:
-        plan = plan_of(given.run, given.devices, given.images_per_second, given.changes, root)
-    except ValueError as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
+    """Print a plan and what this machine lacks for it, and return the exit code."""
+    plan = plan_of(given.run, given.devices, given.images_per_second, given.changes)
     plan, said = (plan, "not measured") if plan.hours or given.no_measure else measured(plan)
     print(text_of(plan, said))
-    lines = missing(plan, root / "runs" / plan.run.name)
+    lines = missing(plan, results_folder(plan.run.name))
     print("\nto do on this machine:" if lines else "\nnothing is missing on this machine")
     for line in lines:
         print(f"  - {line}")

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from ict_lib.files import write_atomically
-from ict_lib.run.record import project_root
+from ict_lib.files import project_root, write_json
 from ict_lib.training.surroundings import commit, device_name, versions
 
 COLUMNS = {
@@ -59,13 +58,8 @@ def begin(path: Path, head: dict[str, Any]) -> dict[str, Any]:
 def add(path: Path, record: dict[str, Any], name: str, case: dict[str, Any]) -> None:
     """Put a case into a record, with its own commit and date, and write it: whole, or as it was."""
     record["cases"][name] = {**case, "commit": record["commit"], "date": record["date"]}
-    write(path, record)
-
-
-def write(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values as JSON: whole, or as it was; the folder is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+    write_json(path, record)
 
 
 def read_all() -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ rounding to signal, as was tried: most of the rounding is that of the images, wh
 import argparse
 import copy
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,12 +21,13 @@ from torch import Tensor
 from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
+from ict_lib.files import results_folder, write_json
 from ict_lib.grid import karras_sigmas
 from ict_lib.objective import levels
 from ict_lib.recipe import Recipe
-from ict_lib.run.record import read, results_folder
+from ict_lib.run.record import read
 from ict_lib.run.trained import trained_model
-from ict_lib.scale.record import made_by, write
+from ict_lib.scale.record import made_by
 from ict_lib.training.model import pick_device
 from ict_lib.training.precision import multiplying, passing
 
@@ -179,12 +179,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> int:
-    """Write ``runs/<name>/rounding.json`` and return the exit code: 0 done, 2 refused."""
-    try:
-        found = of_run(given.run, given.samples, given.device)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
-    write(results_folder(given.run) / FILE, found)
+    """Write ``runs/<name>/rounding.json``, and return the exit code."""
+    found = of_run(given.run, given.samples, given.device)
+    write_json(results_folder(given.run) / FILE, found)
     print(f"rounding above the signal, share of the pairs that are drawn: {found['share_above_signal']}")
     return 0

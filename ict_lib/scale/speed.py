@@ -86,7 +86,7 @@ def bare_passes(training: Training) -> Callable[[], None]:
 
     def passes() -> None:
         for _ in range(run.log_every):
-            training.optimizer.zero_grad()
+            training.learner.optimizer.zero_grad()
             for x, label in zip(images, labels, strict=True):
                 with multiplying(run.precision):
                     with passing(run.precision, device):

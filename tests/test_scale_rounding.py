@@ -1,4 +1,4 @@
-"""How much of the difference between neighbouring levels is rounding: `ict_lib.evaluation.rounding`."""
+"""How much of the difference between neighbouring levels is rounding: `ict_lib.scale.rounding`."""
 
 import json
 import math
@@ -9,16 +9,15 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ict_lib.__main__ import main as door
+from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.evaluation import rounding as module
-from ict_lib.evaluation.rounding import change, main, read_rounding, rounding, share_above, some_pairs
 from ict_lib.grid import karras_sigmas
 from ict_lib.recipe import CT, ICT
-from ict_lib.run.record import write
-from ict_lib.run_config import RunConfig
+from ict_lib.scale.rounding import change, read_rounding, rounding, share_above, some_pairs
 from ict_lib.techniques.embedding import FourierFeatures
-from ict_lib.training.model import build_model
-from ict_lib.training.weights import save_weights
+from ict_lib.training.folder import WEIGHTS
+from ict_lib.training.model import build_model, save_weights
 
 PAIR = (0.5, 0.75)
 
@@ -59,7 +58,7 @@ def batch(num=8, dims=3, seed=1):
 
 
 def digits_model(**changes):
-    model = build_model(RunConfig(network_options={"width": 16, "blocks": 1}, **changes), (1, 8, 8), 10)
+    model = build_model(Run(network_options={"width": 16, "blocks": 1}, **changes), (1, 8, 8), 10)
     for parameter in model.network.last.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
     return model
@@ -197,22 +196,24 @@ def small_run(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "ict_lib").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "SCALES", (11, 21))
-    options = {"network_options": {"width": 16, "blocks": 1}, "conditional": True, "network": "mlp"}
+    run = Run(name="a/b", network_options={"width": 16, "blocks": 1}, conditional=True, seeds=[3, 4])
     folder = tmp_path / "runs" / "a" / "b"
-    write(folder, {"seeds": [3, 4], "recipe": {"s1": 20}, "training": options}, [])
-    save_weights(folder / "weights-seed-3.safetensors", digits_model(conditional=True, seed=3))
+    (folder / "seed-3").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"run": run.to_dict()}))
+    save_weights(folder / "seed-3" / WEIGHTS, digits_model(conditional=True, seeds=[3]))
     return folder
 
 
-def test_the_command_leaves_a_record(small_run):
-    assert main(["a/b", "--samples", "8", "--device", "cpu"]) == 0
+def test_the_command_leaves_a_record(small_run, capsys):
+    assert door(["rounding", "a/b", "--samples", "8", "--device", "cpu"]) == 0
+    assert "share of the pairs that are drawn" in capsys.readouterr().out
     found = json.loads((small_run / "rounding.json").read_text())
     assert (found["run"], found["seed"], found["samples"]) == ("a/b", 3, 8)
     assert found["device"].startswith("CPU")
-    assert len(found["rows"]) == 3 * (10 + 12)
+    assert found["commit"]
+    assert len(found["rows"]) == 3 * (10 + 12 + 12)
     assert {row["precision"] for row in found["rows"]} == {"fp32", "bf16", "fp16"}  # no tf32 on a CPU
-    assert set(found["share_above_signal"]) == {"11", "21"}
+    assert set(found["share_above_signal"]) == {"11", "161", "1281"}
     assert all(0 <= share <= 1 for shares in found["share_above_signal"].values() for share in shares.values())
     assert read_rounding("a/b") == found
 
@@ -233,14 +234,14 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_a_run_that_was_not_measured_is_refused_with_the_command(small_run):
-    with pytest.raises(FileNotFoundError, match=r"python -m ict_lib.evaluation.rounding a/b"):
+    with pytest.raises(FileNotFoundError, match=r"python -m ict_lib rounding a/b"):
         read_rounding("a/b")
 
 
 def test_a_run_without_weights_is_refused(small_run, capsys):
-    (small_run / "weights-seed-3.safetensors").unlink()
-    assert main(["a/b"]) == 2
+    (small_run / "seed-3" / WEIGHTS).unlink()
+    assert door(["rounding", "a/b"]) == 2
     assert "make run RUN=a/b" in capsys.readouterr().err
-    assert main(["a/none"]) == 2
+    assert door(["rounding", "a/none"]) == 2
     assert "no record yet" in capsys.readouterr().err
     assert not (small_run / "rounding.json").exists()

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from ict_lib.plan import Plan, plan_of
 from ict_lib.plan import __main__ as command
 from ict_lib.plan.cost import Memory
@@ -16,8 +15,9 @@ from ict_lib.plan.marks import Setting
 from ict_lib.plan.passes import Passes
 from ict_lib.plan.speed import Speed
 from ict_lib.plan.text import count, duration, quantity, text_of
-from ict_lib.recipe import ICT
 from ict_lib.run_config import RunConfig
+
+from ict_lib.recipe import ICT
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEED = Speed(1250.0, 128, 21, "a device", "tf32", True, 17 * 10**9)
@@ -187,7 +187,7 @@ def test_the_command_prints_plan_speed_and_what_is_to_be_done(machine, monkeypat
     out = capsys.readouterr().out
     assert "cifar10/ict: 1,000 steps of 1,024 images\non 4 devices" in out
     assert "measured on a device" in out
-    assert re.search(r"to do on this machine:\n  - data set: .*python -m ict_lib.data.cifar10", out)
+    assert re.search(r"to do on this machine:\n  - data set: .*python -m ict_lib data cifar10", out)
     assert max(map(len, out.partition("to do")[0].splitlines())) <= 120
 
 

@@ -1,0 +1,216 @@
+"""The measurements of speed, their record and their command: `ict_lib.scale.bench`, `record` and `isolation`."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from ict_lib.__main__ import main as door
+from ict_lib.config import Run
+from ict_lib.scale import record
+from ict_lib.scale.bench import about, ceilings, chosen, cpu_cases, gpu_cases, line, loading, measured, processes
+from ict_lib.scale.bench import training as train_and_time
+from ict_lib.scale.cost import count_passes, without_memory
+from ict_lib.scale.isolation import isolated
+
+SMALL = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_resolutions": [4]}
+TINY = [
+    (Run(network="ncsnpp", network_options=SMALL, batch_size=4, log_every=2), 6),
+    (
+        Run(
+            network="adm",
+            network_options={**SMALL, "head_channels": 8, "dropout_resolution": 4},
+            conditional=True,
+            batch_size=4,
+            log_every=2,
+        ),
+        6,
+    ),
+]
+HEAD = {"device": "NVIDIA H100 80GB HBM3", "processor": "a", "cores": 2, "versions": {"torch": "1"}}
+HEAD |= {"commit": "c", "date": "2026-01-01"}
+
+
+def quick_measure(value):
+    return {"value": value}
+
+
+def full_measure():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def wrong_measure():
+    raise KeyError("a mistake")
+
+
+def killed_measure():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless_measure():
+    time.sleep(600)
+
+
+# --- value from the paper ---
+
+
+@pytest.mark.parametrize(("case", "gigaflops"), [("ncsnpp/fp32", 42.8), ("adm/fp32", 219)])
+def test_the_cases_of_a_gpu_are_the_papers_networks(case, gigaflops):
+    run = gpu_cases()[case].keywords["run"]
+    with without_memory():
+        assert count_passes(replace(run, batch_size=1)).forward / 1e9 == pytest.approx(gigaflops, rel=0.02)
+    share = {"ncsnpp": 1024 // 4, "adm": 4096 // 64}  # of the paper's batch
+    assert run.batch_size == share[run.network]
+
+
+def test_every_network_in_every_precision_compiled_and_not():
+    cases = gpu_cases()
+    for network in ("ncsnpp", "adm"):
+        for precision in ("fp32", "tf32", "bf16", "fp16"):
+            for compiled in (False, True):
+                run = cases[f"{network}/{precision}" + "/compile" * compiled].keywords["run"]
+                assert (run.network, run.precision, run.compile, run.device) == (network, precision, compiled, "cuda")
+
+
+def test_a_records_file_is_named_after_the_device():
+    assert record.path_of(HEAD).name == "nvidia-h100-80gb-hbm3.json"
+    cpu = {**HEAD, "device": "CPU, 2 threads", "processor": "AMD EPYC(tm)"}
+    assert record.path_of(cpu).name == "amd-epyc-tm-cpu-2-threads.json"
+
+
+# --- invariant ---
+
+
+def test_a_record_is_on_the_disk_after_each_case_and_keeps_what_was_measured_before(tmp_path):
+    path, cases = tmp_path / "new" / "x.json", {n: partial(quick_measure, value=n) for n in ("a", "b")}
+    for name, found in measured(cases, path, HEAD, limit=60):
+        kept = json.loads(path.read_text())["cases"][name]
+        assert kept["value"] == found["value"] == name
+        assert kept["commit"] == "c"
+    before = json.loads(path.read_text())
+    late = dict(measured({"a": partial(quick_measure, value=5)}, path, {**HEAD, "commit": "d"}, limit=0))
+    assert late == {"a": {"failed": "out of time"}}
+    assert json.loads(path.read_text()) == before
+    assert record.begin(path, {**HEAD, "commit": "d"})["cases"] == before["cases"]
+    assert record.begin(path, {**HEAD, "versions": {"torch": "2"}})["cases"] == {}
+
+
+def test_the_records_of_the_project_can_be_read():
+    for found in record.read_all():
+        assert {"device", "processor", "cores", "versions", "commit", "date", "cases"} <= found.keys()
+        assert record.rows(found)
+
+
+# --- independent slow reference ---
+
+
+def test_a_row_compares_with_the_ceiling_of_its_precision():
+    case = {"network": "adm", "precision": "bf16", "compile": False, "batch_size": 8, "ratio": 1.1}
+    case |= {"images_per_second": 100.0, "flops_per_image": 2e12, "peak_memory_bytes": 3e9}
+    failed = {"network": "adm", "precision": "fp32", "compile": True, "batch_size": 8, "failed": "out of memory"}
+    cases = {"ceiling": {"flops": {"bf16": 8e14, "fp32": 5e13}}, "adm/bf16": case, "adm/fp32": failed, "loading": {}}
+    first, second = record.rows({"cases": cases})
+    assert first["share of ceiling"] == 0.25
+    assert (first["peak memory, GB"], first["step / bare passes"], first["failed"]) == (3.0, 1.1, None)
+    assert (second["share of ceiling"], second["compiled"], second["failed"]) == (None, True, "out of memory")
+
+
+# --- shapes: the cases of a GPU, small and on a CPU ---
+
+
+def check_all(cases):
+    found = {"cases": {name: about(case) | in_no_time(name, case) for name, case in cases.items()}}
+    rows = record.rows(json.loads(json.dumps(found)))
+    assert len(rows) == sum("/" in name for name in cases)
+    for row in rows:
+        values = {k: v for k, v in row.items() if not (k == "failed" or (row["compiled"] and k.startswith("samples")))}
+        assert all(value is not None for value in values.values()), row
+        assert row["images/s"] > 0
+    return rows
+
+
+def in_no_time(name, case):
+    return case() if name == "ceiling" else case(seconds=0)
+
+
+def test_the_cases_of_a_gpu_run_on_a_cpu():
+    cases = gpu_cases(TINY, "cpu", size=32, images=300)
+    rows = check_all({name: case for name, case in cases.items() if not name.endswith("compile")})
+    assert {row["precision"] for row in rows} == {"fp32", "tf32", "bf16", "fp16"}
+    assert all(row["share of ceiling"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_compiled_cases_of_a_gpu_run_on_a_cpu():
+    small = [(Run(network_options={"width": 16, "blocks": 1}, batch_size=4, log_every=2), 0)]  # the U-Nets take minutes
+    (row,) = check_all(chosen(gpu_cases(small, "cpu", size=32), ["ceiling", "bf16/compile"]))
+    assert row["compiled"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_process_of_its_own_finds_the_gpu():
+    found = isolated(partial(ceilings, device="cuda", precisions=["fp32"], size=256), 120)
+    assert found["flops"]["fp32"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_cases_of_a_gpu_run_on_a_gpu():
+    check_all(gpu_cases(TINY, "cuda", size=512, images=300))
+
+
+@pytest.mark.slow
+def test_two_processes_against_one():
+    small = Run(network_options={"width": 16, "blocks": 1}, batch_size=8, micro_batch=4, device="cpu")
+    found = processes(replace(small, steps=6, log_every=2), turns=1)
+    rates = [found["images_per_second_1_process"], found["images_per_second_2_processes"]]
+    assert found["speedup"] == rates[1] / rates[0] > 0
+
+
+def test_the_cases_of_a_cpu_are_few_and_known():
+    assert {"ceiling", "processes", "loading", "ncsnpp/fp32", "small_unet/fp32/compile"} <= set(cpu_cases())
+
+
+def test_images_are_loaded_at_some_rate():
+    assert loading("cpu", num=8, batch=4, seconds=0)["images_per_second"] > 0
+
+
+def test_a_line_says_what_was_measured_or_why_not():
+    assert line("mlp", {"flops": {"fp32": 1.0}, "turns": 3, "ratio": 1.25}).split(None, 1)[1] == "ratio 1.25, fp32 1"
+    assert line("mlp", {"failed": "out of memory"}).endswith(" out of memory")
+
+
+def test_training_that_samples_nothing_says_nothing_of_it():
+    found = train_and_time(TINY[0][0], drawn=0, seconds=0)
+    assert not any(key.startswith("samples") for key in found)
+    assert found["peak_memory_bytes"] > 1e7
+
+
+# --- errors ---
+
+
+def test_a_case_that_fails_ends_itself_alone():
+    def left(measure, limit=60.0):
+        return isolated(measure, limit)["failed"]
+
+    assert isolated(partial(quick_measure, value=3), 60.0)["value"] == 3
+    assert left(full_measure) == left(killed_measure) == "out of memory"
+    assert left(wrong_measure) == "KeyError: 'a mistake'"
+    assert left(endless_measure, limit=0.3) == "out of time"
+
+
+def test_a_case_that_is_not_there_is_refused(capsys, monkeypatch):
+    cases = cpu_cases()
+    assert list(chosen(cases, ["ceiling", "ncs"])) == ["ceiling", "ncsnpp/fp32"]
+    assert chosen(cases, []) == cases
+    assert door(["bench", "cpu", "nonsense", "--limit", "5"]) == 2
+    assert "refused: case is 'nonsense': a part of one of ceiling, mlp/fp32" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert door(["bench", "gpu"]) == 2
+    assert "a CUDA device, which is not here" in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""The timer, and what is timed with it: `ict_lib.scale.speed`. None of these tests says how fast anything is."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ict_lib.config import Run
+from ict_lib.data.stand_in import stand_in
+from ict_lib.scale.cost import count_passes, without_memory
+from ict_lib.scale.speed import bare_passes, measure_speed, overhead, prepared, product_rate, repeated
+from ict_lib.training import Training
+
+CPU = torch.device("cpu")
+SMALL = Run(batch_size=64, micro_batch=16, processes=4, network_options={"width": 16, "blocks": 1}, device="cpu")
+UNET = Run(network="small_unet", network_options={"channels": 8, "blocks": 1}, batch_size=4, device="cpu", log_every=2)
+FLOPS = 10**5  # about what an image takes in SMALL
+
+
+class SlowSteps(Training):
+    """A tenth of a second more for each line of metrics."""
+
+    def __next__(self):
+        time.sleep(0.1)
+        return super().__next__()
+
+
+# --- value: the work that is timed ---
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_the_bare_passes_are_four_forward_passes_of_each_image_and_step(micro_batch):
+    run = replace(UNET, micro_batch=micro_batch)
+    with without_memory():
+        step = count_passes(run).step
+    passes = bare_passes(prepared(run))
+    with FlopCounterMode(display=False) as counter:
+        passes()
+    images = run.log_every * run.batch_size
+    assert 0.9 * images * step < counter.get_total_flops() <= images * step  # the first layer needs no input gradient
+
+
+def test_a_speed_says_what_was_trained():
+    found = measure_speed(replace(SMALL, precision="fp16", compile=True), FLOPS, seconds=1.0)
+    assert (found.batch, found.precision, found.compiled, found.peak_memory) == (16, "fp32", False, None)  # on a CPU
+    assert found.images_per_second > 16
+    assert 2 <= found.steps <= 200
+    assert found.device.startswith("CPU")
+
+
+# --- invariant ---
+
+
+def test_works_take_turns_and_stop_in_time():
+    order = []
+    times = repeated([lambda: order.append("a"), lambda: order.append("b")], CPU, seconds=0, least=3)
+    assert order == ["a", "b"] * 3
+    assert [len(each) for each in times] == [3, 3]
+    (times,) = repeated([lambda: time.sleep(0.05)], CPU, seconds=0.2, most=1000)
+    assert min(times) >= 0.05
+    assert 1 < len(times) <= 4
+    (times,) = repeated([lambda: None], CPU, seconds=60, most=5)
+    assert len(times) == 5
+
+
+def test_a_large_network_takes_few_images_and_two_steps_on_a_cpu():
+    found = measure_speed(SMALL, flops=10**15, seconds=0.0)
+    assert (found.batch, found.steps) == (1, 2)
+
+
+def test_nothing_is_written_or_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = replace(SMALL, evaluate_every=1, measure_every=1, checkpoint_every=1, steps=1, tensorboard=True)
+    assert measure_speed(run, FLOPS, seconds=0.0).steps == 2  # more than the run has
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- independent slow reference ---
+
+
+def test_what_a_step_does_besides_its_passes_is_seen():
+    plain, slow = (overhead(made(UNET, data=stand_in("digits", 50)), 0, least=5) for made in (Training, SlowSteps))
+    assert slow["step_ms"] > 50  # of two steps
+    assert slow["ratio"] > 2 * plain["ratio"]
+    assert slow["images_per_second"] == pytest.approx(4e3 / slow["step_ms"])
+    assert slow["ratio_low"] <= slow["ratio"] <= slow["ratio_high"]
+    assert slow["turns"] == 5
+
+
+# --- shapes, dtypes ---
+
+
+def test_the_batch_of_a_stand_in_may_be_larger_than_it():
+    assert overhead(prepared(replace(UNET, batch_size=5000, log_every=1)), 0, least=1)["turns"] == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_matrices_multiply_at_some_rate(precision):
+    assert product_rate(precision, CPU, 32, seconds=0) > 0
+
+
+# --- errors ---
+
+
+def test_what_the_training_lacks_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("ICT_VGG16", str(tmp_path / "none.pth"))
+    lpips = replace(UNET, recipe=replace(UNET.recipe, distance="lpips"))
+    with pytest.raises(FileNotFoundError, match="ICT_VGG16"):
+        measure_speed(lpips, FLOPS, seconds=0.0)
