@@ -211,7 +211,7 @@ def test_iteration_ends_and_stays_ended():
 def test_labels_are_those_of_the_images_if_the_run_is_conditional(monkeypatch, conditional):
     seen = []
 
-    def spy(student, teacher, x, recipe, step, total, generator, label):
+    def spy(student, teacher, x, recipe, step, total, generator, label, perceptual):
         seen.append((x, label))
         return consistency_training_loss(student, teacher, x, recipe, step, total, generator, label)
 
