@@ -31,12 +31,16 @@ from ict_lib.training.model import build_model
 NCSNPP = Run(data="cifar10", network="ncsnpp", batch_size=4)
 ADM = Run(data="imagenet64", network="adm", conditional=True, batch_size=4)
 LPIPS = replace(CT, distance="lpips")
+TINY = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_resolutions": [4]}
 SMALL = {
     "mlp": Run(batch_size=6, network_options={"width": 32, "blocks": 2}),
     "small_unet": Run(network="small_unet", batch_size=6, network_options={"channels": 16}),
-    "ncsnpp": replace(NCSNPP, network_options={"channels": 16, "multipliers": [1, 2], "blocks": 1}),
-    "adm": replace(
-        ADM, network_options={"channels": 16, "multipliers": [1, 2, 2, 2], "blocks": 1, "head_channels": 16}
+    "ncsnpp": Run(network="ncsnpp", batch_size=4, network_options=TINY),
+    "adm": Run(
+        network="adm",
+        conditional=True,
+        batch_size=4,
+        network_options={**TINY, "head_channels": 8, "dropout_resolution": 4},
     ),
 }
 # Of NCSN++ with 128 images, so that the sums need no counting
@@ -201,7 +205,7 @@ def test_a_last_step_off_the_beat_is_a_milestone_too():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_operations_are_those_of_a_real_training_step(name):
-    run = replace(SMALL[name], log_every=1, steps=3)
+    run = replace(SMALL[name], log_every=1)
     training = Training(run, data=stand_in(run.data, 16))
     with FlopCounterMode(display=False) as counter:
         next(training)

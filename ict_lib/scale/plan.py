@@ -37,13 +37,13 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def measured(plan: Plan) -> tuple[Plan, str]:
+def measured(plan: Plan, seconds: float = 60.0) -> tuple[Plan, str]:
     """Return a plan with this machine's speed; or as it was, and why that was not measured."""
     if lacks_vgg16(plan):
         return plan, "not measured: LPIPS lacks VGG16's weights"
     print("training on random images for about a minute, or until two steps are done ...", file=sys.stderr)
     try:
-        speed = measure_speed(plan.run, plan.passes.step)
+        speed = measure_speed(plan.run, plan.passes.step, seconds)
         return replace(plan, images_per_second=speed.images_per_second, speed=speed), ""
     except RuntimeError as error:
         return plan, f"not measured: {str(error).splitlines()[0]}"
