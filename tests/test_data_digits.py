@@ -1,19 +1,15 @@
 """The digits: scikit-learn's real images, in our form."""
 
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError
 from importlib import resources
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from ict_lib.data import DATASETS, Dataset, digits, load_dataset
+from ict_lib.data import Dataset, digits, fetch, load_dataset
 from ict_lib.data.cache import cache_folder, data_folder
-from ict_lib.run_config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +42,9 @@ def test_loading_again_gives_the_same_without_a_random_draw(data):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_training_knows_the_same_names_without_loading_anything():
-    assert set(get_args(RunConfig.__dataclass_fields__["data"].type)) == set(DATASETS)
-    assert load_dataset("digits").name == "digits"
+def test_there_is_nothing_to_fetch(tmp_path):
+    assert list(fetch("digits", tmp_path)) == [(0, 1797), (1797, 1797)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_flipped_for_a_mirrored_digit_is_none(data):
@@ -84,11 +80,6 @@ def test_dtype_does_not_follow_the_global_default():
         torch.set_default_dtype(torch.float32)
 
 
-def test_scikit_learn_is_imported_only_on_demand():
-    code = "import sys, ict_lib.data; sys.exit('sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_cache_folder_order(monkeypatch, tmp_path):
     monkeypatch.setenv("ICT_CACHE", str(tmp_path / "set"))
     assert cache_folder(tmp_path / "given") == tmp_path / "given"
@@ -116,8 +107,10 @@ def test_data_folder_order(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("name", "nearest"), [("digit", "digits"), ("Digits", "digits"), ("cifar-10", "cifar10")])
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
-    with pytest.raises(ValueError, match=f"{name!r}, did you mean '{nearest}'"):
+    with pytest.raises(ValueError, match=f"{name!r}: did you mean '{nearest}'"):
         load_dataset(name)
+    with pytest.raises(ValueError, match=f"{name!r}: did you mean '{nearest}'"):
+        next(fetch(name))
 
 
 def test_frozen(data):

@@ -3,24 +3,32 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ict_lib.data import imagenet64, load_dataset, packing
-from ict_lib.data.imagenet64_sources import adm_crop, plan_for
+from ict_lib.data import fetch, imagenet64, load_dataset, packing
+from ict_lib.data.imagenet64_sources import adm_crop, source_of
 from ict_lib.data.packed import HEADER, LABELS, PIXELS
 from ict_lib.data.packing import pack
 
 CLASSES = ("n01440764", "n01443537", "n02119789")
 FILES = (PIXELS, LABELS, HEADER)
+
+
+def source(folder):
+    """Stretches of five images instead of a thousand."""
+    return replace(source_of(folder), stretch=5)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def photographs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data_root(photographs, tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    list(pack(plan_for(photographs, piece_size=5), root / "imagenet64"))
+    list(pack(source(photographs), root / "imagenet64"))
     return root
 
 
@@ -78,6 +86,19 @@ def test_twice_the_size_is_the_mean_of_four_pixels():
     assert error.max() <= 1
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_of_grey_become_the_nearest_eight(tmp_path, suffix):
+    levels = np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16 + 7
+    Image.fromarray(levels).save(tmp_path / f"grey.{suffix}")
+    with Image.open(tmp_path / f"grey.{suffix}") as picture:
+        found = adm_crop(picture)
+    for channel in found:
+        assert np.abs(channel - levels / 65535 * 255).max() <= 0.5
+    for pixels in (np.float32(levels), np.int32(levels)):
+        with pytest.raises(ValueError, match="have no known range"):
+            adm_crop(Image.fromarray(pixels))
+
+
 def test_classes_are_numbered_in_the_order_of_their_names(data_root):
     data = imagenet64.load(data_root)
     assert data.labels.tolist() == [0] * 9 + [1] * 8 + [2] * 7
@@ -88,108 +109,116 @@ def test_classes_are_numbered_in_the_order_of_their_names(data_root):
 # Invariant: neither processes nor interruptions change a byte
 
 
-def test_two_workers_equal_one(photographs, data_root, tmp_path):
-    done = list(pack(plan_for(photographs, piece_size=5), tmp_path / "two", workers=2))
-    assert sum(done) == 24
+def test_workers_change_nothing(photographs, data_root, tmp_path):
+    before = torch.get_rng_state()
+    done = list(pack(source(photographs), tmp_path / "two", workers=2))
+    assert done == [0, 5, 10, 15, 20, 24]
     assert contents(tmp_path / "two") == contents(data_root / "imagenet64")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 SLOWLY = """
-import sys, time
+import os, sys, time
+from dataclasses import replace
 from pathlib import Path
-from ict_lib.data import packing
-from ict_lib.data.imagenet64_sources import plan_for
-whole = packing._make
-def slow(*arguments):
-    time.sleep(0.2)
-    return whole(*arguments)
-packing._make = slow
-list(packing.pack(plan_for(Path(sys.argv[1]), piece_size=5), Path(sys.argv[2])))
+from ict_lib.data.imagenet64_sources import source_of
+from ict_lib.data.packing import pack
+
+target, seconds, workers = Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+made = replace(source_of(Path(sys.argv[1])), stretch=5)
+
+def slow(start, stop):
+    (target / f"{os.getpid()}.pid").touch()
+    time.sleep(seconds)
+    return made.read(start, stop)
+
+if __name__ == "__main__":
+    target.mkdir()
+    for done in pack(replace(made, read=slow), target / "imagenet64", workers):
+        pass
 """
 
 
-def test_killed_and_started_again_it_ends_with_the_same_files(photographs, data_root, tmp_path):
-    target = tmp_path / "killed"
-    started = subprocess.Popen([sys.executable, "-c", SLOWLY, str(photographs), str(target)])
-    progress, deadline = target / packing.PROGRESS, time.monotonic() + 60
-    while (not progress.exists() or progress.read_bytes().count(b"\n") < 3) and time.monotonic() < deadline:
-        time.sleep(0.01)
+@pytest.fixture
+def slowly(photographs, tmp_path):
+    """Start to pack in a process of its own, which takes its time."""
+
+    def start(seconds, workers=0):
+        (tmp_path / "slowly.py").write_text(SLOWLY)
+        words = [tmp_path / "slowly.py", photographs, tmp_path / "t", seconds, workers]
+        here = os.environ | {"PYTHONPATH": str(Path(packing.__file__).parents[2])}
+        return subprocess.Popen([sys.executable, *map(str, words)], env=here)
+
+    return start
+
+
+def wait_for(what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert what()
+
+
+def test_killed_and_started_again_it_ends_with_the_same_files(slowly, photographs, data_root, tmp_path):
+    target = tmp_path / "t" / "imagenet64"
+    progress, started = target / packing.PROGRESS, slowly(0.3)
+    wait_for(lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 3)
     started.send_signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
     with pytest.raises(FileNotFoundError, match="unfinished; this makes it or goes on"):
-        imagenet64.load_packed(target, "x", False, "command")
-    done = list(pack(plan_for(photographs, piece_size=5), target))
+        imagenet64.load(tmp_path / "t")
+    done = list(pack(source(photographs), target))
     assert 10 <= done[0] < 24  # what was there
-    assert sum(done) == 24
+    assert done[-1] == 24
     assert contents(target) == contents(data_root / "imagenet64")
 
 
-@pytest.mark.parametrize("damage", ["cut line", "changed pixels", "before the header"])
-def test_what_an_interruption_can_leave_is_made_good(photographs, data_root, tmp_path, monkeypatch, damage):
-    plan, target = plan_for(photographs, piece_size=5), tmp_path / "stopped"
-    going = pack(plan, target)
-    if damage == "before the header":
-        monkeypatch.setattr(packing, "write_header", lambda *arguments: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            list(going)
-        monkeypatch.undo()
-        kept = 24
-    else:
-        for _ in range(4):
-            next(going)
-        going.close()
-        kept = 10 if damage == "changed pixels" else 15
-    if damage == "cut line":
-        with (target / packing.PROGRESS).open("a") as file:
-            file.write('[3, "abc')
-    if damage == "changed pixels":
-        with (target / packing.PARTIAL).open("r+b") as file:
-            file.seek(128 + 6 * 12288)  # an image of the second piece
-            file.write(bytes(100))
-    assert next(iter(pack(plan, target))) == kept
-    list(pack(plan, target))
-    assert contents(target) == contents(data_root / "imagenet64")
-
-
-STUCK = """
-import os, sys, time
-from pathlib import Path
-from ict_lib.data import packing
-from ict_lib.data.imagenet64_sources import plan_for
-
-def stuck(*arguments):
-    (Path(sys.argv[2]) / f"{os.getpid()}.pid").touch()
-    time.sleep(60)
-
-if __name__ == "__main__":
-    packing._make = stuck
-    list(packing.pack(plan_for(Path(sys.argv[1]), piece_size=5), Path(sys.argv[2]), workers=2))
-"""
-
-
-def test_workers_end_when_the_command_is_killed(photographs, tmp_path):
-    (tmp_path / "stuck.py").write_text(STUCK)
-    here = os.environ | {"PYTHONPATH": str(Path(packing.__file__).parents[2])}
-    started = subprocess.Popen([sys.executable, tmp_path / "stuck.py", photographs, tmp_path], env=here)
-    deadline = time.monotonic() + 60
-    while len(pids := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert all(map(_alive, pids))
+def test_workers_end_when_the_command_is_killed(slowly, tmp_path):
+    started = slowly(2, workers=2)
+    wait_for(lambda: len(list((tmp_path / "t").glob("*.pid"))) == 2)
+    pids = [int(path.stem) for path in (tmp_path / "t").glob("*.pid")]
+    assert all(map(alive, pids))
     started.kill()
     started.wait()
-    deadline = time.monotonic() + 10
-    while any(map(_alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(pids) == 2
-    assert not any(map(_alive, pids))
+    wait_for(lambda: not any(map(alive, pids)), 20)
 
 
-def _alive(pid):
+def alive(pid):
+    """A process that has ended counts as such even if its parent has not asked for it."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
         return False
-    return True
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"), [("cut line", 15), ("cut pixels", 10), ("changed pixels", 5), ("before the header", 24)]
+)
+def test_what_an_interruption_can_leave_is_made_good(photographs, data_root, tmp_path, damage, kept):
+    target = tmp_path / "stopped"
+    if damage == "before the header":
+        shutil.copytree(data_root / "imagenet64", target)
+        pieces = json.loads((target / HEADER).read_bytes())["pieces"]
+        lines = [source(photographs).identity(), *(checksum for _, _, checksum in pieces)]
+        (target / packing.PROGRESS).write_text("\n".join(lines) + "\n")
+        (target / HEADER).unlink()
+    else:
+        going = pack(source(photographs), target)
+        while next(going) < 15:
+            pass
+        going.close()
+    if damage == "cut line":
+        with (target / packing.PROGRESS).open("a") as file:
+            file.write("3abc")
+    if damage == "cut pixels":
+        os.truncate(target / PIXELS, 128 + 14 * 12288)
+    if damage == "changed pixels":
+        with (target / PIXELS).open("r+b") as file:
+            file.seek(128 + 6 * 12288)  # an image of the second stretch
+            file.write(bytes(100))
+    assert next(iter(pack(source(photographs), target))) == kept
+    list(pack(source(photographs), target))
+    assert contents(target) == contents(data_root / "imagenet64")
 
 
 # Independent slow reference
@@ -210,23 +239,27 @@ def test_each_photograph_against_a_slow_box_and_its_own_file(photographs, data_r
         assert small[channel, y, x] == (rows[0] + rows[1] + 1) // 2
 
 
-@pytest.mark.parametrize("form", ["npz", "pickle"])
-def test_the_published_archives(tmp_path, form):
-    draw, source = np.random.default_rng(0), tmp_path / "archives"
-    source.mkdir()
-    rows = draw.integers(0, 256, (22, 12288), dtype=np.uint8)
-    numbers = draw.integers(1, 8, 22)
-    for k in range(11):  # ten comes after nine, not after one
-        part = {"data": rows[2 * k : 2 * k + 2], "labels": numbers[2 * k : 2 * k + 2], "mean": rows.mean(0)}
-        if form == "npz":
-            np.savez(source / f"train_data_batch_{k + 1}.npz", **part)
-        else:
-            part["labels"] = part["labels"].tolist()
-            (source / f"train_data_batch_{k + 1}").write_bytes(pickle.dumps(part))
-    (source / "val_data.npz").write_bytes(b"something else")
-    list(pack(plan_for(source), tmp_path / "imagenet64"))
-    data = imagenet64.load(tmp_path)
+def write_archives(folder, num=11):
+    """Two images each; ten comes after nine, not after one."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    rows, numbers = draw.integers(0, 256, (2 * num, 12288), dtype=np.uint8), draw.integers(1, 8, 2 * num)
+    for k in range(num):
+        part = slice(2 * k, 2 * k + 2)
+        np.savez(folder / f"train_data_batch_{k + 1}.npz", data=rows[part], labels=numbers[part], mean=rows.mean(0))
+    return rows, numbers
+
+
+def test_the_published_archives(tmp_path):
+    rows, numbers = write_archives(tmp_path / "archives")
+    (tmp_path / "archives" / "val_data.npz").write_bytes(b"something else")
+    going = pack(source(tmp_path / "archives"), tmp_path / "imagenet64", workers=2)
+    assert [next(going), next(going)] == [0, 5]
+    going.close()
+    assert list(pack(source(tmp_path / "archives"), tmp_path / "imagenet64")) == [5, 10, 15, 20, 22]
+    data = imagenet64.load(tmp_path, verify=True)
     assert data.labels.tolist() == [number - 1 for number in numbers.tolist()]
+    assert np.array_equal(data.pixels.tensor.reshape(22, -1).numpy(), rows)
     for row, channel, y, x in ((0, 0, 0, 0), (19, 1, 63, 2), (21, 2, 5, 60)):
         assert data.pixels.tensor[row, channel, y, x] == rows[row, 4096 * channel + 64 * y + x]
 
@@ -234,13 +267,27 @@ def test_the_published_archives(tmp_path, form):
 # Shapes, dtypes, speed
 
 
-def test_types_and_the_command(photographs, tmp_path, monkeypatch, capsys):
-    imagenet64.main([str(photographs), str(tmp_path / "imagenet64")])
-    assert "24 images of 3 classes" in capsys.readouterr().out
+def test_from_photographs_to_a_batch(photographs, tmp_path, monkeypatch):
+    assert list(fetch("imagenet64", tmp_path, photographs, workers=2)) == [(0, 1_281_167), (0, 24), (24, 24), (24, 24)]
+    assert list(fetch("imagenet64", tmp_path))[-1] == (24, 24)  # compares every pixel
     monkeypatch.setenv("ICT_DATA", str(tmp_path))
     data = load_dataset("imagenet64")
     assert (data.pixels.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
     assert data.batch(torch.tensor([3, 3, 1]), "cpu", torch.Generator().manual_seed(0)).shape == (3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "JPG", "bmp"])
+def test_every_photograph_is_packed_whatever_its_kind_and_hidden_files_are_not(photographs, tmp_path, suffix):
+    shutil.copytree(photographs, tmp_path / "source")
+    folder = tmp_path / "source" / CLASSES[2]
+    Image.new("RGB", (70, 70), (255, 0, 0)).save(folder / f"a.{suffix}")
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    data_root = tmp_path / "data"
+    list(fetch("imagenet64", data_root, tmp_path / "source"))
+    data = imagenet64.load(data_root)
+    assert data.labels.tolist() == [0] * 9 + [1] * 8 + [2] * 8
+    red = data.pixels.tensor[17].float().mean((1, 2))  # "a" comes before "n"
+    assert torch.allclose(red, torch.tensor([255.0, 0.0, 0.0]), atol=4)
 
 
 def test_the_checksum_is_of_the_pixels_not_of_where_they_lie(data_root, copy):
@@ -261,27 +308,34 @@ def test_reading_is_far_faster_than_training(data_root):
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
-def test_a_missing_or_cut_file_is_named_with_the_command(copy, file, damage):
+@pytest.mark.parametrize("damage", ["missing", "cut", "longer", "empty", "foreign"])
+def test_a_missing_torn_or_foreign_file_is_named_with_the_command(copy, file, damage):
     path = copy / file
     whole = path.read_bytes()
-    path.write_bytes({"cut": whole[: 2 * len(whole) // 3], "empty": b""}.get(damage, whole))
+    np.save(copy / "foreign.npy", np.zeros((24, 3, 64, 64), np.int8))
+    made = {"cut": whole[: 2 * len(whole) // 3], "longer": whole + b"x", "empty": b""}
+    path.write_bytes(made.get(damage, (copy / "foreign.npy").read_bytes()))
     if damage == "missing":
         path.unlink()
+    if (file, damage) == (LABELS, "longer"):
+        return  # what follows the labels is nobody's
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         imagenet64.load(copy.parent)
-    assert str(path) in str(caught.value)
-    assert f"python -m ict_lib.data.imagenet64 SOURCE {copy}" in str(caught.value)
+    assert file in str(caught.value)
+    assert str(copy) in str(caught.value)
+    assert f"python -m ict_lib data imagenet64 {copy.parent} --source SOURCE" in str(caught.value)
 
 
 @pytest.mark.parametrize(("place", "images"), [(128, "0 to 4"), (-1, "20 to 23"), (128 + 7 * 12288, "5 to 9")])
-def test_one_changed_byte_is_found(copy, place, images):
+def test_one_changed_byte_is_found_where_all_are_compared(copy, place, images):
     content = bytearray((copy / PIXELS).read_bytes())
     content[place] ^= 1
     (copy / PIXELS).write_bytes(content)
+    assert len(imagenet64.load(copy.parent)) == 24  # each of many processes: not again
     with pytest.raises(ValueError, match=f"damaged in images {images}"):
-        imagenet64.load(copy.parent)
-    assert len(imagenet64.load(copy.parent, check=False)) == 24
+        imagenet64.load(copy.parent, verify=True)
+    with pytest.raises(ValueError, match=f"damaged in images {images}"):
+        list(fetch("imagenet64", copy.parent))
 
 
 def test_changed_labels_and_other_versions_are_found(copy):
@@ -291,12 +345,11 @@ def test_changed_labels_and_other_versions_are_found(copy):
     with pytest.raises(ValueError, match=LABELS):
         imagenet64.load(copy.parent)
     header = json.loads((copy / HEADER).read_bytes())
-    (copy / HEADER).write_text(json.dumps(header | {"format": "ict-packed-9"}))
-    with pytest.raises(ValueError, match="ict-packed-9, not ict-packed-1"):
-        imagenet64.load(copy.parent)
-    (copy / HEADER).write_text("[]")
-    with pytest.raises(ValueError, match="damaged or of another version"):
-        imagenet64.load(copy.parent)
+    gap = [piece for piece in header["pieces"] if piece[0] != 5]
+    for wrong in (header | {"format": "ict-packed-9"}, header | {"pieces": gap}, header | {"pieces": []}, [], {}):
+        (copy / HEADER).write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=r"header\.json is damaged or not of version ict-packed-1"):
+            imagenet64.load(copy.parent)
 
 
 def test_nothing_there_at_all(tmp_path):
@@ -304,56 +357,111 @@ def test_nothing_there_at_all(tmp_path):
         imagenet64.load(tmp_path)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_broken_photograph_is_named_and_can_be_replaced(photographs, tmp_path, workers):
-    source = tmp_path / "source"
-    for folder in photographs.iterdir():
-        (source / folder.name).mkdir(parents=True)
-        for path in folder.iterdir():
-            (source / folder.name / path.name).write_bytes(path.read_bytes())
-    broken = source / CLASSES[1] / f"{CLASSES[1]}_3.JPEG"
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+def test_a_broken_photograph_is_named_and_can_be_replaced(photographs, data_root, tmp_path, workers, damage):
+    folder = tmp_path / "source"
+    shutil.copytree(photographs, folder)
+    broken = folder / CLASSES[1] / f"{CLASSES[1]}_3.JPEG"
     whole = broken.read_bytes()
-    broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=f"{CLASSES[1]}_3.JPEG cannot be read"):
-        list(pack(plan_for(source, piece_size=5), tmp_path / "t", workers))
+    broken.write_bytes({"cut": whole[: len(whole) // 2], "text": b"<html>", "empty": b""}[damage])
+    with pytest.raises(ValueError, match=rf"^{broken} cannot be read: [^\n]*$"):
+        list(pack(source(folder), tmp_path / "t", workers))
     broken.write_bytes(whole)
-    assert sum(pack(plan_for(source, piece_size=5), tmp_path / "t")) == 24
+    assert list(pack(source(folder), tmp_path / "t"))[-1] == 24
+    assert contents(tmp_path / "t") == contents(data_root / "imagenet64")
 
 
 def test_what_cannot_be_packed_is_refused(photographs, data_root, tmp_path, monkeypatch):
-    plan = plan_for(photographs, piece_size=5)
+    made = source(photographs)
     with pytest.raises(ValueError, match="holds a finished data set"):
-        list(pack(plan, data_root / "imagenet64"))
-    with pytest.raises(ValueError, match="workers must be 1 or more"):
-        list(pack(plan, tmp_path / "t", workers=0))
-    next(pack(plan, tmp_path / "t"))
+        list(pack(made, data_root / "imagenet64"))
+    with pytest.raises(ValueError, match="num_workers"):
+        list(pack(made, tmp_path / "t", workers=-1))
+    next(pack(made, tmp_path / "t"))
     with pytest.raises(ValueError, match="the beginning of another data set"):
-        list(pack(plan_for(photographs, piece_size=6), tmp_path / "t"))
-    monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("U", (), {"free": 1e5})())
+        list(pack(replace(made, stretch=6), tmp_path / "t"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e5))
     with pytest.raises(OSError, match=r"0\.0 GB free"):
-        list(pack(plan, tmp_path / "full"))
+        list(pack(made, tmp_path / "full"))
 
 
-def test_wrong_sources_are_refused(tmp_path, photographs):
+def test_wrong_folders_of_photographs_are_refused(tmp_path, photographs):
     with pytest.raises(FileNotFoundError, match="none is not a folder"):
-        plan_for(tmp_path / "none")
-    with pytest.raises(ValueError, match="must hold a folder of photographs for each class"):
-        plan_for(tmp_path)
-    (tmp_path / "n1").mkdir()
-    with pytest.raises(ValueError, match="see 'n1'"):
-        plan_for(tmp_path)
-    archives = tmp_path / "archives"
-    archives.mkdir()
-    np.savez(archives / "train_data_batch_3.npz", data=np.zeros((1, 12288), np.uint8), labels=[1])
-    with pytest.raises(ValueError, match="train_data_batch_1 is missing"):
-        plan_for(archives)
-    (archives / "train_data_batch_3.npz").rename(archives / "train_data_batch_1.npz")
-    (archives / "train_data_batch_2").write_bytes(b"\x80\x04cut")
-    with pytest.raises(ValueError, match="train_data_batch_2 is damaged"):
-        plan_for(archives)
-    np.savez(archives / "train_data_batch_2.npz", data=np.zeros((1, 12288), np.uint8), labels=[0])
-    (archives / "train_data_batch_2").unlink()
-    with pytest.raises(ValueError, match="must begin at 1"):
-        plan_for(archives)
-    with pytest.raises(SystemExit, match="must begin at 1"):
-        imagenet64.main([str(archives), str(tmp_path / "t")])
+        source_of(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"a folder of photographs for each class, or train_data_batch_1\.npz"):
+        source_of(tmp_path)
+    shutil.copytree(photographs, tmp_path / "s")
+    (tmp_path / "s" / "n1").mkdir()
+    with pytest.raises(ValueError, match="no valid file for the classes n1"):
+        source_of(tmp_path / "s")
+    (tmp_path / "s" / "n1" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"n1/notes\.txt is not one of \.jpg"):
+        list(fetch("imagenet64", tmp_path, tmp_path / "s"))
+    (tmp_path / "s" / "n1" / "notes.txt").rename(tmp_path / "s" / "n1" / "image.gif")
+    with pytest.raises(ValueError, match=r"n1/image\.gif is not one of \.jpg"):
+        source_of(tmp_path / "s")
+    (tmp_path / "s" / "n1" / "image.gif").rename(tmp_path / "s" / "image.webp")
+    (tmp_path / "s" / "n1").rmdir()
+    with pytest.raises(ValueError, match=r"image\.webp is in no class"):
+        source_of(tmp_path / "s")
+
+
+class Foreign:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("labels", [0, 1], r"in 1 \.\. 1000, got 0 to 1"),
+        ("labels", [1, 10**6], r"in 1 \.\. 1000, got 1 to 1000000"),
+        ("labels", [1.0, 1.9], "whole numbers .* got float64"),
+        ("labels", [[1], [2]], r"got int64 \[2, 1\]"),
+        ("labels", [], "whole numbers"),
+        ("labels", [1, 2, 3], r"must hold uint8 \(3, 12288\) as data, got uint8 \(2, 12288\)"),
+        ("data", np.zeros((2, 3072), np.uint8), r"must hold uint8 \(2, 12288\)"),
+        ("data", np.zeros((2, 12288)), "must hold uint8 .* got float64"),
+        ("data", "foreign", "damaged, or no archive"),
+        ("labels", "foreign", "damaged, or no archive"),
+        ("labels", "missing", "damaged, or no archive"),
+    ],
+)
+def test_wrong_archives_are_refused_by_name_and_nothing_is_unpickled(tmp_path, key, value, message):
+    write_archives(tmp_path / "archives", 2)
+    path = tmp_path / "archives" / "train_data_batch_2.npz"
+    with np.load(path) as arrays:
+        parts = dict(arrays)
+    foreign = [Foreign(tmp_path / "executed")] * 2
+    parts[key] = np.array(foreign, dtype=object) if isinstance(value, str) else np.array(value)
+    if isinstance(value, str) and value == "missing":
+        del parts[key]
+    np.savez(path, **parts)
+    with pytest.raises(ValueError, match=message) as caught:
+        list(fetch("imagenet64", tmp_path / "data", tmp_path / "archives"))
+    assert str(path) in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4cut", b"\x93NUMPY", pickle.dumps(Foreign("executed"))])
+def test_damaged_archives_and_pickles_are_refused(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    write_archives(tmp_path / "archives", 3)
+    path = tmp_path / "archives" / "train_data_batch_3.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is damaged"):
+        source_of(path.parent)
+    (path.parent / "train_data_batch_2.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train_data_batch_2\.npz is missing beside"):
+        source_of(path.parent)
+    for rest in path.parent.iterdir():
+        rest.rename(rest.with_suffix(""))  # the other form in which they are published
+    with pytest.raises(ValueError, match=r"must hold .* train_data_batch_1\.npz and so on"):
+        source_of(path.parent)
+    assert not (tmp_path / "executed").exists()

@@ -1,24 +1,29 @@
-"""Random bytes in the form of a data set: `ict_lib.data.stand_in`."""
+"""What is known of each data set, and random bytes of that form: `ict_lib.data.DATASETS`, `ict_lib.data.stand_in`."""
+
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
+from ict_lib.config import Run
 from ict_lib.data import DATASETS, digits
-from ict_lib.data.stand_in import FORMS, stand_in
+from ict_lib.data.stand_in import stand_in
 
 
-def test_the_forms_are_those_of_the_real_sets():
-    assert set(FORMS) == set(DATASETS)
-    assert FORMS["cifar10"][:2] == (50_000, (3, 32, 32))
-    assert FORMS["imagenet64"][:2] == (1_281_167, (3, 64, 64))
-    real = digits.load()
-    assert FORMS["digits"] == (len(real), real.shape, real.num_classes, real.flip)
+def test_the_entries_are_the_published_sets_and_those_of_a_run():
+    assert (DATASETS["cifar10"].num, DATASETS["cifar10"].shape) == (50_000, (3, 32, 32))
+    assert (DATASETS["imagenet64"].num, DATASETS["imagenet64"].num_classes) == (1_281_167, 1000)
+    real, entry = digits.load(), DATASETS["digits"]
+    assert (entry.num, entry.shape, entry.num_classes, entry.flip) == (len(real), real.shape, 10, real.flip)
+    assert all(entry.name == name for name, entry in DATASETS.items())
+    assert {name for name, entry in DATASETS.items() if entry.extractor == "digits"} == {"digits"}
+    assert set(get_args(get_type_hints(Run)["data"])) == set(DATASETS)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_a_stand_in_has_that_form_and_every_byte_is_as_likely(name):
-    made = stand_in(name, 300)
-    assert (made.shape, made.num_classes, made.flip) == FORMS[name][1:]
+    made, entry = stand_in(name, 300), DATASETS[name]
+    assert (made.shape, made.num_classes, made.flip) == (entry.shape, entry.num_classes, entry.flip)
     assert len(made) == 300
     assert made.pixels.float().mean().item() == pytest.approx(127.5, abs=3)
     assert torch.equal(made.pixels, stand_in(name, 300).pixels)

@@ -9,21 +9,21 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
+from ict_lib.display.explorers_scale import rounding_explorer
+from ict_lib.run_config import RunConfig
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.exact.point_mass import consistency_loss, scaled_gradient
-from ict_lib.exact.toy import three_modes
 from ict_lib.display import progress as shown
-from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
-from ict_lib.display.explorers_scale import rounding_explorer
 from ict_lib.display.plots import curves, grid, save_grid
 from ict_lib.display.progress import Newest, images_per_second, progress
 from ict_lib.display.source import say, source
+from ict_lib.exact.point_mass import consistency_loss, scaled_gradient
+from ict_lib.exact.toy import three_modes
 from ict_lib.grid import karras_sigmas
 from ict_lib.run.record import Record
-from ict_lib.run_config import RunConfig
 from ict_lib.techniques.curriculum import doubling
 from ict_lib.training import Metrics, train
 from tests.test_display_explorer import unpack

@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from ict_lib.run_config import RunConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from ict_lib.run import record as records
 from ict_lib.display.plots import grid
 from ict_lib.display.tensorboard import TensorBoardLog, convert, main
-from ict_lib.run_config import RunConfig
+from ict_lib.run import record as records
 from ict_lib.training import train
 
 

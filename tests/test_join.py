@@ -9,8 +9,8 @@ import sys
 import pytest
 import safetensors.torch
 import torch
-
 from ict_lib.run.join import main
+
 from tests.test_run import ROOT, project, run_command  # noqa: F401
 
 # What SLURM's own commands do, for two machines that are both this one.

@@ -10,15 +10,15 @@ from statistics import median
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import run_from
 
-from ict_lib.run import trained
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS
 from ict_lib.export import save_pipeline
 from ict_lib.export.card import model_card
 from ict_lib.networks.adm import ADM
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import run_from
+from ict_lib.run import trained
 from ict_lib.training.model import build_model
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
@@ -129,7 +129,7 @@ def test_one_seed_has_no_range_and_says_so(seeds):
 # Independent reference: the hub's own reader
 
 
-@pytest.mark.parametrize("data", FORMS)
+@pytest.mark.parametrize("data", DATASETS)
 @pytest.mark.parametrize("exported_seed", [None, 1])
 def test_the_hub_reads_its_head(data, exported_seed):
     manifest = manifest_of(data=data, conditional=True, name=f"{data.replace('_', '-')}/a")
@@ -164,13 +164,13 @@ def test_the_head_is_plain_yaml_that_holds_every_metric(path):
 def test_the_lines_that_sample_do(monkeypatch, data, conditional):
     config = RunConfig(data=data, network_options={"width": 8, "blocks": 1}, conditional=conditional)
     asked = []
-    model = build_model(config, FORMS[data].shape, 10)
+    model = build_model(config, DATASETS[data].shape, 10)
     monkeypatch.setattr(trained, "trained_model", lambda *given, **named: (asked.append((given, named)), model)[1])
     card = model_card(manifest_of(data=data, conditional=conditional, seeds=[4, 2], sigma_mid=0.7))
     code = re.search(r"```python\n(.*)```", section(card, "How to sample"), re.S)[1]
     names = {}
     exec(code, names)
-    assert names["images"].shape == (16, *FORMS[data].shape)
+    assert names["images"].shape == (16, *DATASETS[data].shape)
     assert asked == [(("digits/a",), {"seed": 4})]
     assert code.endswith("# in two steps: sigmas=(80.0, 0.7)\n")
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import lpips
 import pytest
 import torch
+from ict_lib.run_config import RunConfig
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
@@ -16,7 +17,6 @@ from ict_lib.networks import lpips as module
 from ict_lib.networks.lpips import perceptual, perceptual_network
 from ict_lib.objective import consistency_training_loss, distance_between
 from ict_lib.recipe import CT
-from ict_lib.run_config import RunConfig
 from ict_lib.training import launch, loop, train
 from ict_lib.training.model import build_model
 

@@ -9,13 +9,13 @@ from statistics import median
 
 import pytest
 import torch
+from ict_lib.run_file import run_from
 
-from ict_lib.run import manifest
-from ict_lib.run import record as records
 from ict_lib.data import load_dataset
 from ict_lib.recipe import CT
+from ict_lib.run import manifest
+from ict_lib.run import record as records
 from ict_lib.run.record import MetricsLog, exists, project_root, read, results_folder, spread, table, write
-from ict_lib.run_file import run_from
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 RESULTS = [

@@ -5,17 +5,17 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from ict_lib.run.manifest import commit, device_name, manifest_of
+from ict_lib.run_config import RunConfig
+from ict_lib.run_file import Run
+from ict_lib.training.memory import peak_memory
+from ict_lib.training.weights import load_weights, save_weights
 
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, measure, quick
 from ict_lib.files import write_atomically
-from ict_lib.run.manifest import commit, device_name, manifest_of
 from ict_lib.recipe import CT
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import Run
 from ict_lib.training.loop import build_model
-from ict_lib.training.memory import peak_memory
-from ict_lib.training.weights import load_weights, save_weights
 
 SMALL = RunConfig(network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8)
 

@@ -13,7 +13,7 @@ import yaml
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from ict_lib.data.packed import PIXELS
-from ict_lib.data.packing import Piece, Plan, pack
+from ict_lib.data.packing import Source, pack
 from ict_lib.data.stand_in import stand_in
 from ict_lib.export import load_pipeline
 from tests.test_run import LEFT, project, run_command  # noqa: F401
@@ -46,8 +46,8 @@ inception.URL_INCEPTION_V3 = "https://example.org/inception-{}.pth"
 """
 
 
-def read(piece):
-    return stand_in("imagenet64", 60).pixels[piece.start : piece.stop].numpy()
+def read(start, stop):
+    return stand_in("imagenet64", 60).pixels[start:stop].numpy()
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def place(project, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp("place")
     labels = stand_in("imagenet64", 60).labels.numpy()
     classes = [str(number) for number in range(1000)]
-    plan = Plan("random bytes", [Piece(0, 60, "all")], labels, classes, (3, 64, 64), read)
-    assert sum(pack(plan, folder / "imagenet64")) == 60
+    made = Source("random bytes", (3, 64, 64), labels, classes, ["all"], read)
+    assert max(pack(made, folder / "imagenet64")) == 60
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save({}, folder / "none.pth")
@@ -104,5 +104,5 @@ def test_what_is_missing_is_said_before_training(place):
     os.remove(project / environment["ICT_DATA"] / "imagenet64" / PIXELS)
     done = run_command("small", "--dry", "processes=1", cwd=project, env=environment)
     assert done.returncode == 1
-    assert "python -m ict_lib.data.imagenet64 SOURCE" in done.stderr
+    assert "python -m ict_lib data imagenet64" in done.stderr
     assert not (project / "runs" / "preview" / "small" / "checkpoints").exists()

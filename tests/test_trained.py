@@ -11,18 +11,17 @@ from torch import nn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from diffusers import ConsistencyModelPipeline
+from ict_lib.run.manifest import manifest_of
+from ict_lib.run_file import run_from
+from ict_lib.training.weights import save_weights
 
-from ict_lib.data import load_dataset
-from ict_lib.data.stand_in import FORMS
+from ict_lib.data import DATASETS, load_dataset
 from ict_lib.export import __main__ as export
 from ict_lib.export import load_pipeline
-from ict_lib.run.manifest import manifest_of
 from ict_lib.run.record import results_folder, write
-from ict_lib.run_file import run_from
-from ict_lib.sampling import sample
 from ict_lib.run.trained import trained_model
+from ict_lib.sampling import sample
 from ict_lib.training.model import build_model
-from ict_lib.training.weights import save_weights
 
 ADM = {"channels": 16, "multipliers": [1], "blocks": 1, "attention_resolutions": [8], "head_channels": 8, "groups": 4}
 MEASURED = {"seconds": 1.0, "images_seen": 10, "peak_memory_bytes": 10, "fid_1_step": 3.0, "fid_2_steps": 2.0}
@@ -49,7 +48,7 @@ def project(tmp_path, monkeypatch):
 def finished(**changes):
     """Leave what a run leaves; return the models, one a seed."""
     run, models = run_from({**ASKED, **changes}), {}
-    form = FORMS[run.config.data]
+    form = DATASETS[run.config.data]
     for config in run.configs():
         models[config.seed] = build_model(config, form.shape, form.num_classes).eval()
         for parameter in models[config.seed].parameters():

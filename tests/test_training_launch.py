@@ -11,16 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from ict_lib.objective import LossOutput
-from ict_lib.group import Alone
-from ict_lib.run.record import MetricsLog
 from ict_lib.run_config import RunConfig
 from ict_lib.run_file import Run
-from ict_lib.training import Training, launch, launched, lock, train
 from ict_lib.training.follower import Follower
 from ict_lib.training.launched import WorkerError
 from ict_lib.training.shards import draw_shards
+
+from ict_lib.group import Alone
+from ict_lib.objective import LossOutput
+from ict_lib.run.record import MetricsLog
+from ict_lib.training import Training, launch, launched, lock, train
 from tests.launch_workers import CASES, all_cases, outcome, weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
+from ict_lib.run_config import RunConfig
 
 from ict_lib.objective import consistency_training_loss
 from ict_lib.recipe import CT, ICT
-from ict_lib.run_config import RunConfig
 from ict_lib.sampling import sample
 from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.training import Metrics, Training, train
@@ -211,7 +211,7 @@ def test_iteration_ends_and_stays_ended():
 def test_labels_are_those_of_the_images_if_the_run_is_conditional(monkeypatch, conditional):
     seen = []
 
-    def spy(student, teacher, x, recipe, step, total, generator, label):
+    def spy(student, teacher, x, recipe, step, total, generator, label, perceptual):
         seen.append((x, label))
         return consistency_training_loss(student, teacher, x, recipe, step, total, generator, label)
 

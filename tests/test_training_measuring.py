@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from ict_lib.run_config import Measuring
 
 from ict_lib.data import load_dataset
 from ict_lib.evaluation import measure as report
 from ict_lib.evaluation.measure import draw, measure
 from ict_lib.group import Alone
-from ict_lib.run_config import Measuring
 from ict_lib.training import train
 from ict_lib.training.checkpoint import BEST
 from ict_lib.training.measuring import best_result, best_so_far, final_seed, keep_best

@@ -1,54 +1,104 @@
-"""Data sets, by name. `toy` is apart: its mixtures are drawn, not loaded."""
+"""Data sets, by name: one entry says all of each. `exact.toy` is apart: its mixtures are drawn, not loaded."""
 
-from collections.abc import Callable
-from difflib import get_close_matches
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-from ict_lib.data import digits
+from ict_lib.checks import require, require_known
+from ict_lib.data import cifar10, digits, fashion_mnist, imagenet64
+from ict_lib.data.cache import data_folder
 from ict_lib.data.dataset import Dataset
 
-
-def _fashion_mnist() -> Dataset:
-    from ict_lib.data import fashion_mnist  # here, because it is a command too, which must not be loaded twice
-
-    return fashion_mnist.load()
+__all__ = ["DATASETS", "Dataset", "Entry", "fetch", "load_dataset"]
 
 
-def _cifar10() -> Dataset:
-    from ict_lib.data import cifar10
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a data set before it is there, and how it is read and fetched.
 
-    return cifar10.load()
+    Attributes:
+        num: images of the training part.
+        shape: of one image, ``(channel, height, width)``.
+        flip: whether an image is as good as its mirror image.
+        extractor: the network whose features measure images of this kind.
+        hub_name: on the Hugging Face hub, if it is there.
+        load: reads it from a folder, else from the `data_folder`.
+        torchvision: the class that downloads it, if it can be downloaded.
+        packed: whether it is made from a source, by :mod:`ict_lib.data.packing`.
+    """
+
+    name: str
+    num: int
+    shape: tuple[int, int, int]
+    num_classes: int
+    flip: bool
+    extractor: Literal["digits", "inception"]
+    load: Callable[..., Dataset]
+    hub_name: str | None = None
+    torchvision: str | None = None
+    packed: bool = False
 
 
-def _imagenet64() -> Dataset:
-    from ict_lib.data import imagenet64
-
-    return imagenet64.load()
-
-
-DATASETS: dict[str, Callable[[], Dataset]] = {
-    "digits": digits.load,
-    "fashion_mnist": _fashion_mnist,
-    "cifar10": _cifar10,
-    "imagenet64": _imagenet64,
-}
+FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
+_ENTRIES = (
+    Entry("digits", 1_797, (1, 8, 8), 10, False, "digits", digits.load),
+    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", fashion_mnist.load, FASHION, "FashionMNIST"),
+    Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", cifar10.load, CIFAR, "CIFAR10"),
+    Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", imagenet64.load, IMAGENET, packed=True),
+)
+DATASETS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def load_dataset(name: str) -> Dataset:
-    """Load a data set by its name.
-
-    Source: own.
-
-    Args:
-        name: a key of `DATASETS`.
-
-    Returns:
-        The images, in [-1, 1], and their labels.
+    """Load a data set by its name, from the `data_folder`.
 
     Raises:
         ValueError: if there is no data set of that name, with the nearest one; or if a file of it is damaged.
         FileNotFoundError: if a file of it is missing, with the command that makes it.
     """
-    if name not in DATASETS:
-        nearest = get_close_matches(str(name), DATASETS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"no data set {name!r}, did you mean {nearest!r}? Known: {', '.join(sorted(DATASETS))}")
-    return DATASETS[name]()
+    require_known("data set", name, DATASETS)
+    return DATASETS[name].load()
+
+
+def fetch(
+    name: str,
+    folder: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] | None = None,
+    workers: int = 0,
+) -> Iterator[tuple[int, int]]:
+    """Bring a data set into a folder, unless it is there, and check every byte; iterate over the result to run it.
+
+    It may be stopped at any moment: the same call goes on. ImageNet is packed from a ``source``: a folder with a folder
+    of photographs for each class, which ``workers`` processes read beside this one, or with the published ``.npz``.
+
+    Yields:
+        Images so far, and images in all.
+
+    Raises:
+        ValueError: if the name is unknown, what is there or came is damaged, or the source cannot be packed.
+        OSError: if something cannot be downloaded, read or written, or is missing, with the command.
+    """
+    require_known("data set", name, DATASETS)
+    entry, root = DATASETS[name], data_folder(folder)
+    require(source is None or entry.packed, "source", str(source), f"none, since {name} is not packed from one,")
+    yield 0, entry.num
+    if source is not None:
+        yield from imagenet64.pack_source(Path(source), root, workers)
+    found = imagenet64.load(root, verify=True) if entry.packed else _load_or_download(entry, root)
+    yield len(found), len(found)
+
+
+def _load_or_download(entry: Entry, root: Path) -> Dataset:
+    """Load a data set; where that fails, torchvision downloads what is missing, with its progress bar."""
+    try:
+        return entry.load(root)
+    except (OSError, ValueError):
+        from torchvision import datasets  # seconds
+
+        try:
+            getattr(datasets, entry.torchvision)(root, download=True)
+        except (OSError, RuntimeError) as error:
+            raise OSError(f"{entry.name} cannot be downloaded into {root}: {error}") from None
+    return entry.load(root)

@@ -1,23 +1,15 @@
-"""Where files that can be made or downloaded again are kept, data sets among them."""
+"""Where files that can be made or downloaded again are kept, data sets among them, and how these are asked for."""
 
 import os
+import shlex
 from pathlib import Path
 
 
 def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Choose the folder for files that can be made or downloaded again; it is not created here.
+    """Choose the folder for files that can be made or downloaded again, absolute; it is not created here.
 
-    The first that applies: ``folder``; the environment variable ``ICT_CACHE``; ``.cache/ict_lib`` of the
-    project, if the library runs from a checkout; ``ict_lib`` in ``XDG_CACHE_HOME``; ``.cache/ict_lib`` of the
-    home folder.
-
-    Source: own.
-
-    Args:
-        folder: a folder that goes before all others.
-
-    Returns:
-        The folder, absolute.
+    The first that applies: ``folder``; the environment variable ``ICT_CACHE``; ``.cache/ict_lib`` of the project, if
+    the library runs from a checkout; ``ict_lib`` in ``XDG_CACHE_HOME``; ``.cache/ict_lib`` of the home folder.
     """
     chosen = folder or os.environ.get("ICT_CACHE")
     if chosen:
@@ -29,17 +21,11 @@ def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Choose the folder of the data sets, each in its own subfolder; it is not created here.
-
-    The first that applies: ``folder``; the environment variable ``ICT_DATA``; ``data`` in the `cache_folder`.
-
-    Source: own.
-
-    Args:
-        folder: a folder that goes before all others.
-
-    Returns:
-        The folder, absolute.
-    """
+    """Choose the folder of the data sets: ``folder``, else ``ICT_DATA``, else ``data`` in the `cache_folder`."""
     chosen = folder or os.environ.get("ICT_DATA")
     return Path(chosen).expanduser().absolute() if chosen else cache_folder() / "data"
+
+
+def fetch_command(name: str, folder: Path) -> str:
+    """Write the command that brings a data set into a folder, for error messages."""
+    return f"python -m ict_lib data {name} {shlex.quote(str(folder))}"

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -15,19 +16,14 @@ MOST_FLOATS = 2**28  # 1 GiB: more than CIFAR-10 as floats, less than ImageNet
 class Dataset:
     """Labelled images, ready to train on.
 
-    Source: own.
-
     Attributes:
         pixels: shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, in memory or
             mapped from a file, or floating point in [-1, 1].
         labels: int64, shape ``[num]``, in ``0 .. num_classes - 1``.
-        num_classes: how many classes there are.
-        name: the name that `load_dataset` knows it by.
         flip: whether an image is as good as its mirror image; training then draws one of the two.
 
     Raises:
-        ValueError: if the images are not 4-D, neither uint8 nor floating point in [-1, 1], if there are none, or if
-            the labels are not int64, not one per image, or out of range.
+        ValueError: if there are no images, or these or the labels are not as above.
     """
 
     pixels: Tensor | MappedPixels
@@ -45,19 +41,13 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of one image, ``(channel, height, width)``. Source: own."""
+        """Return the shape of one image, ``(channel, height, width)``."""
         return tuple(self.pixels.shape[1:])
 
     @property
     def images(self) -> Tensor:
-        """Return all images as floats in [-1, 1], none flipped; for sets that fit into memory.
-
-        Source: own.
-
-        Raises:
-            ValueError: if they would take more than 1 GiB.
-        """
-        if len(self) * self.shape[0] * self.shape[1] * self.shape[2] > MOST_FLOATS:
+        """Return all images as floats in [-1, 1], none flipped; a ValueError if they would take more than 1 GiB."""
+        if prod(self.pixels.shape) > MOST_FLOATS:
             raise ValueError(f"{len(self)} images {self.shape} are too many floats for memory: use batch(indices)")
         return _floats(self.pixels.tensor if isinstance(self.pixels, MappedPixels) else self.pixels)
 
@@ -66,11 +56,9 @@ class Dataset:
     ) -> Tensor:
         """Gather images by their indices; the result depends on these and on the generator's state alone.
 
-        Source: own.
-
         Args:
             indices: int64, shape ``[batch]``.
-            device: where the images go; they stay where the data are otherwise.
+            device: they stay where the data are without one.
             generator: draws which images are flipped, if the data set allows that; without one none is.
 
         Returns:
@@ -88,16 +76,16 @@ class Dataset:
         return _floats(rows)
 
     def prefetch(self, indices: Tensor) -> None:
-        """Say which batch comes next, so that it is read meanwhile if the data lie in a file. Source: own."""
+        """Say which batch comes next, so that it is read meanwhile if the data lie in a file."""
         if isinstance(self.pixels, MappedPixels):
             self.pixels.prefetch(indices)
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Move the data to a device, but for a mapped file, from which batches go there. Source: own."""
+        """Move the data to a device, but for a mapped file, from which batches go there."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
-        """Return a SHA-256 that stands for the images: shape, type and every pixel. Source: own."""
+        """Return a SHA-256 that stands for the images: shape, type and every pixel."""
         if isinstance(self.pixels, MappedPixels):
             return self.pixels.checksum
         digest = hashlib.sha256(f"{self.pixels.dtype} {list(self.pixels.shape)} ".encode())
@@ -112,10 +100,8 @@ def _floats(pixels: Tensor) -> Tensor:
 def _check_pixels(pixels: Tensor | MappedPixels) -> None:
     known = pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point
     if len(pixels.shape) != 4 or len(pixels) == 0 or not known:
-        raise ValueError(
-            "pixels must be uint8 or floating point [num, channel, height, width] with num >= 1, "
-            f"got {pixels.dtype} {list(pixels.shape)}"
-        )
+        rule = "uint8 or floating point [num, channel, height, width] with num >= 1"
+        raise ValueError(f"pixels must be {rule}, got {pixels.dtype} {list(pixels.shape)}")
     if pixels.dtype.is_floating_point:
         low, high = torch.aminmax(pixels)
         if not (low >= -1 and high <= 1):  # also refuses NaN

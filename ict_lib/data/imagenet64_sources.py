@@ -1,64 +1,50 @@
 """Where ImageNet 64x64 comes from: a folder of photographs, or the published archives of small ones."""
 
-import re
-import zipfile
-import zlib
-from itertools import groupby
+import os
+from functools import lru_cache, partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ict_lib.data.packing import Piece, Plan
-from ict_lib.data.plain_pickle import read_plain_pickle
+from ict_lib.data.packing import Source
 
 SHAPE = (3, 64, 64)
-PIECE = 2048  # photographs read together: 25 MB
-SUFFIXES = (".jpeg", ".jpg", ".png")
-ARCHIVES = "train_data_batch_"
-WHOLE = 1_281_167  # images of the training part, in 1,000 classes
+ARCHIVE = "train_data_batch_{}.npz"
+MOST_CLASSES = 1000
 
 
-def plan_for(source: Path, piece_size: int = PIECE) -> Plan:
-    """Find out what a source is, and plan how to pack it.
+def source_of(folder: Path) -> Source:
+    """Find out what a folder holds: a folder of photographs for each class, or ``train_data_batch_1.npz`` and so on.
 
-    Source: own.
-
-    Args:
-        source: a folder with a folder of photographs for each class, or with the files ``train_data_batch_*``.
-        piece_size: photographs read together.
-
-    Returns:
-        The plan. Classes of photographs are numbered in the order of their folders' names; those of the archives
-        as these number them, from 0.
+    Classes of photographs are numbered in the order of their folders' names; those of the archives as these number
+    them, from 0.
 
     Raises:
-        ValueError: if the folder is neither, or an archive is damaged.
-        FileNotFoundError: if there is no such folder.
+        ValueError: if it is neither, if a file in it is something else, or an archive is damaged.
+        FileNotFoundError: if there is no such folder, or an archive between others is missing.
     """
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is not a folder")
-    matches = [re.fullmatch(rf"{ARCHIVES}(\d+)(\.npz)?", path.name) for path in source.iterdir()]
-    archives = {int(match[1]): source / match[0] for match in matches if match}
-    return _plan_archives(archives) if archives else _plan_photographs(source, piece_size)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    num = len(list(folder.glob(ARCHIVE.format("*"))))
+    return _archives([folder / ARCHIVE.format(k + 1) for k in range(num)]) if num else _photographs(folder)
 
 
 def adm_crop(image: Image.Image, size: int = 64) -> np.ndarray:
-    """Shrink a photograph and cut out its centre, as ADM prepares ImageNet.
+    """Shrink a photograph and cut out its centre, as ADM prepares ImageNet: uint8 ``[3, size, size]``.
 
     It is halved by 2x2 boxes while the shorter side stays ``size`` or more, then brought to that by bicubic
     interpolation; then the longer side is cut. (EDM cuts first and shrinks by Lanczos: its pixels differ a little.)
 
     Source: [ADM] Dhariwal and Nichol 2021, arXiv:2105.05233, its released preparation of images.
 
-    Args:
-        image: any mode, any size.
-        size: of the result.
-
-    Returns:
-        uint8, shape ``[3, size, size]``.
+    Raises:
+        ValueError: if its numbers have no range of which 8 bits could be made.
     """
-    image = image.convert("RGB")
+    image = _eight_bits(image).convert("RGB")
     width, height = image.size
     while min(width, height) // 2 >= size:
         width, height = width // 2, height // 2
@@ -70,95 +56,90 @@ def adm_crop(image: Image.Image, size: int = 64) -> np.ndarray:
     return np.asarray(small).transpose(2, 0, 1)
 
 
-def read_photographs(piece: Piece) -> np.ndarray:
-    """Read and shrink the photographs of a piece, uint8 ``[num, 3, 64, 64]``.
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Bring 16 bits of grey to the nearest 8, which Pillow would cut off at 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"numbers of 32 bits (mode {image.mode}) have no known range: 8 or 16 bits are needed")
+    return image
 
-    Source: own.
 
-    Args:
-        piece: one file an image.
+def _photographs(folder: Path) -> Source:
+    try:
+        found = ImageFolder(folder, is_valid_file=_is_photograph)
+    except FileNotFoundError as error:
+        rule = f"must hold a folder of photographs for each class, or {ARCHIVE.format(1)} and so on"
+        raise ValueError(f"{folder} {rule}: {error}") from None
+    for path in folder.iterdir():
+        if path.suffix.lower() in IMG_EXTENSIONS and path.is_file():
+            raise ValueError(f"{path} is in no class: a folder of photographs for each class is needed")
+    files, labels = [path for path, _ in found.samples], np.array(found.targets, dtype=np.int64)
+    made_from = "photographs, halved by boxes, bicubic to 64, centre cut (ADM)"
+    names = [os.path.relpath(path, folder) for path in files]
+    return Source(made_from, SHAPE, labels, found.classes, names, partial(_read_photographs, files), parallel=True)
 
-    Returns:
-        The pixels.
 
-    Raises:
-        ValueError: if a file cannot be read, with its name.
-    """
-    pixels = np.empty((len(piece.files), *SHAPE), np.uint8)
-    for row, file in zip(pixels, piece.files, strict=True):
+def _is_photograph(path: str) -> bool:
+    """Leave out hidden files, and refuse others that are no photographs: none is left out without a word."""
+    hidden = os.path.basename(path).startswith(".")
+    if not hidden and not path.lower().endswith(IMG_EXTENSIONS):
+        raise ValueError(f"{path} is not one of {', '.join(IMG_EXTENSIONS)}: convert it, or take it out of the folder")
+    return not hidden
+
+
+def _read_photographs(files: list[str], start: int, stop: int) -> np.ndarray:
+    pixels = np.empty((stop - start, *SHAPE), np.uint8)
+    for row, file in zip(pixels, files[start:stop], strict=True):
         try:
             with Image.open(file) as image:
                 row[:] = adm_crop(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # a damaged image can raise nearly anything
             raise ValueError(f"{file} cannot be read: {error}") from None
     return pixels
 
 
-def read_archive(piece: Piece) -> np.ndarray:
-    """Read the images of an archive, uint8 ``[num, 3, 64, 64]``.
+def _archives(paths: list[Path]) -> Source:
+    """Read the labels; the images follow each other in the order of the archives' numbers.
 
     Source: Chrabaszcz, Loshchilov and Hutter 2017, arXiv:1707.08819: rows of 12,288 numbers, red, green, blue.
-
-    Args:
-        piece: with the one file.
-
-    Returns:
-        The pixels.
-
-    Raises:
-        ValueError: if it is damaged, with its name.
     """
-    rows = _array(Path(piece.files[0]), "data")
-    if rows.ndim != 2 or rows.shape[1] != np.prod(SHAPE):
-        raise ValueError(f"{piece.files[0]} must hold rows of {np.prod(SHAPE)} numbers, got {rows.shape}")
-    return rows.reshape(-1, *SHAPE)
+    labels = [_labels(path) for path in paths]
+    stops = np.cumsum([len(part) for part in labels])
+    starts = stops - [len(part) for part in labels]
+
+    @lru_cache(maxsize=1)  # 1.6 GB
+    def images(number: int) -> np.ndarray:
+        found, wanted = _array(paths[number], "data"), (len(labels[number]), prod(SHAPE))
+        if found.dtype != np.uint8 or found.shape != wanted:
+            raise ValueError(f"{paths[number]} must hold uint8 {wanted} as data, got {found.dtype} {found.shape}")
+        return found.reshape(-1, *SHAPE)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        inside = np.flatnonzero((starts < stop) & (stops > start)).tolist()
+        return np.concatenate([images(k)[max(start - starts[k], 0) : stop - starts[k]] for k in inside])
+
+    whole = np.concatenate(labels)
+    classes = [str(number + 1) for number in range(whole.max() + 1)]
+    return Source("published archives of 64x64 (box)", SHAPE, whole, classes, [path.name for path in paths], read)
 
 
-def _plan_photographs(source: Path, piece_size: int) -> Plan:
-    folders = sorted(path for path in source.iterdir() if path.is_dir())
-    files = [
-        (str(path), label)
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
-    classes = [folder.name for folder in folders]
-    with_images = [classes[label] for label, _ in groupby(files, key=lambda file: file[1])]
-    if not files or with_images != classes:
-        empty = next((name for name in classes if name not in with_images), "")
-        raise ValueError(f"{source} must hold a folder of photographs for each class, or {ARCHIVES}*; see {empty!r}")
-    starts = range(0, len(files), piece_size)
-    parts = [files[start : start + piece_size] for start in starts]
-    pieces = [Piece(s, s + len(p), tuple(name for name, _ in p)) for s, p in zip(starts, parts, strict=True)]
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    made_from = "photographs, halved by boxes, bicubic to 64, centre cut (ADM)"
-    return Plan(made_from, pieces, labels, classes, SHAPE, read_photographs)
-
-
-def _plan_archives(archives: dict[int, Path]) -> Plan:
-    """Plan one piece an archive, in the order of their numbers."""
-    missing = sorted(set(range(1, max(archives) + 1)) - set(archives))
-    if missing:
-        raise ValueError(f"{ARCHIVES}{missing[0]} is missing beside {archives[max(archives)]}")
-    paths = [archives[number] for number in sorted(archives)]
-    numbers = [np.asarray(_array(path, "labels"), dtype=np.int64) - 1 for path in paths]  # 1 to 1000 there
-    stops = np.cumsum([len(part) for part in numbers]).tolist()
-    pieces = [
-        Piece(stop - len(part), stop, (str(path),)) for path, part, stop in zip(paths, numbers, stops, strict=True)
-    ]
-    labels = np.concatenate(numbers)
-    if labels.min() < 0:
-        raise ValueError(f"labels in {ARCHIVES}* must begin at 1, got {labels.min() + 1}")
-    classes = [str(number + 1) for number in range(labels.max() + 1)]
-    return Plan("published archives of 64x64 (box)", pieces, labels, classes, SHAPE, read_archive)
+def _labels(path: Path) -> np.ndarray:
+    """Read the labels of an archive, int64, and count from 0."""
+    labels = _array(path, "labels")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"{path} must hold whole numbers [num] as labels, got {labels.dtype} {list(labels.shape)}")
+    if labels.min() < 1 or labels.max() > MOST_CLASSES:
+        raise ValueError(f"labels in {path} must be in 1 .. {MOST_CLASSES}, got {labels.min()} to {labels.max()}")
+    return labels.astype(np.int64) - 1
 
 
 def _array(path: Path, key: str) -> np.ndarray:
-    """Read one array of an archive, ``.npz`` or pickled."""
+    """Read one array of an archive; nothing is unpickled."""
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays[key]
-        return np.asarray(read_plain_pickle(path)[key])
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[key]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing beside the other archives") from None
+    except Exception as error:  # a damaged archive can raise nearly anything, too
         raise ValueError(f"{path} is damaged, or no archive with data and labels: {error}") from None

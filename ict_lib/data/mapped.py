@@ -9,32 +9,26 @@ from torch import Tensor
 
 
 class MappedPixels:
-    """Rows of a ``.npy`` file of uint8 images; reading them is a pure function of the indices.
-
-    `prefetch` starts a background thread on indices that the caller will ask for next. It changes when a batch is
-    read, never which: a batch that was announced wrongly is read anew.
-
-    Source: own.
+    """Rows of a ``.npy`` file, uint8 ``[num, channel, height, width]``; what is read depends on the indices alone.
 
     Args:
-        path: the file, uint8 ``[num, channel, height, width]``.
+        path: the file.
         checksum: SHA-256 that stands for the content.
         pin: gather into pinned memory, from which a CUDA device copies without waiting.
 
     Attributes:
         tensor: the whole map. Copy-on-write: a change stays in this process and never reaches the file.
-        checksum: as given.
 
     Raises:
-        ValueError: if the file is not uint8 ``[num, channel, height, width]``, or shorter than it says.
+        ValueError: if the file holds something else, or is shorter than it says.
     """
 
     def __init__(self, path: str | os.PathLike[str], checksum: str, pin: bool = False):
         array = np.load(path, mmap_mode="c", allow_pickle=False)
         if array.dtype != np.uint8 or array.ndim != 4:
             raise ValueError(f"{path} must be uint8 [num, channel, height, width], got {array.dtype} {array.shape}")
-        self.tensor = torch.from_numpy(array)
-        self.checksum = checksum
+        self.tensor, self.checksum = torch.from_numpy(array), checksum
+        self.shape, self.dtype = self.tensor.shape, self.tensor.dtype
         self._path, self._pin = path, pin
         self._ahead: tuple[Tensor, Future[Tensor]] | None = None
         self._reader: ThreadPoolExecutor | None = None
@@ -42,30 +36,12 @@ class MappedPixels:
     def __len__(self) -> int:
         return len(self.tensor)
 
-    @property
-    def shape(self) -> torch.Size:
-        """Return ``[num, channel, height, width]``. Source: own."""
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return uint8. Source: own."""
-        return self.tensor.dtype
-
     def to(self, device: torch.device | str) -> "MappedPixels":
-        """Prepare for a device: the images stay where they are, batches for CUDA come in pinned memory. Source: own."""
+        """Prepare for a device: the images stay where they are, batches for CUDA come in pinned memory."""
         return MappedPixels(self._path, self.checksum, torch.device(device).type == "cuda")
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Gather images, shape ``[batch, channel, height, width]``, on the CPU.
-
-        Source: own.
-
-        Args:
-            indices: int64, shape ``[batch]``.
-
-        Returns:
-            New memory, uint8.
+        """Gather images ``[batch, channel, height, width]`` into new memory of the CPU.
 
         Raises:
             IndexError: if an index is out of range.
@@ -76,13 +52,7 @@ class MappedPixels:
         return self._gather(indices.cpu())
 
     def prefetch(self, indices: Tensor) -> None:
-        """Begin to gather what will be asked for next; a later call replaces an earlier one.
-
-        Source: own.
-
-        Args:
-            indices: int64, shape ``[batch]``.
-        """
+        """Gather in the background what will be asked for next; another call replaces this, a wrong guess is unused."""
         self._reader = self._reader or ThreadPoolExecutor(max_workers=1, thread_name_prefix="ict-prefetch")
         indices = indices.cpu().clone()
         self._ahead = indices, self._reader.submit(self._gather, indices)

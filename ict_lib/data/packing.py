@@ -7,179 +7,163 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader
 
-from ict_lib.data.packed import FORMAT, HEADER, LABELS, PIXELS, Header, digest, write_header
+from ict_lib.data.packed import FORMAT, HEADER, LABELS, PIXELS, digest
 from ict_lib.files import write_atomically
 
-PARTIAL, PROGRESS = "pixels.npy.partial", "progress.jsonl"
+PROGRESS = "progress.jsonl"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Images that are read together and follow each other in the array.
-
-    Source: own.
-
-    Attributes:
-        start: index of the first.
-        stop: index after the last.
-        files: where they come from.
-    """
-
-    start: int
-    stop: int
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that decides a packed data set.
-
-    Source: own.
+@dataclass(frozen=True, eq=False)
+class Source:
+    """All that decides a packed data set; an item is a stretch of images, or what is wrong with a file of it.
 
     Attributes:
         made_from: how the pixels are made, for people.
-        pieces: in order, without gaps.
-        labels: int64, shape ``[num]``.
-        classes: the name of each class.
         shape: of one image.
-        read: gives the pixels of a piece, uint8 ``[stop - start, *shape]``; of a module, so that processes find it.
+        labels: int64, shape ``[num]``.
+        classes: their names.
+        names: of the images or files; they tell one source from another.
+        read: gives images from a first to before a last, uint8 ``[stop - start, *shape]``.
+        parallel: whether other processes may read, too; ``read`` must then be picklable.
+        stretch: images that are read, checksummed and synchronised to the disk together.
     """
 
     made_from: str
-    pieces: list[Piece]
+    shape: tuple[int, int, int]
     labels: np.ndarray
     classes: list[str]
-    shape: tuple[int, int, int]
-    read: Callable[[Piece], np.ndarray]
+    names: list[str]
+    read: Callable[[int, int], np.ndarray]
+    parallel: bool = False
+    stretch: int = 1024
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.stretch)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return the first image of a stretch, and the one after its last."""
+        return number * self.stretch, min((number + 1) * self.stretch, len(self.labels))
+
+    def __getitem__(self, number: int) -> np.ndarray | ValueError:
+        try:
+            return np.ascontiguousarray(self.read(*self.bounds(number)), dtype=np.uint8)
+        except ValueError as error:
+            return error  # not raised, so that its message arrives as it is from another process
 
     def identity(self) -> str:
-        """Return a SHA-256 of all this; two plans that are equal make the same files. Source: own."""
-        whole = (FORMAT, self.made_from, self.classes, self.shape, digest(self.labels))
-        digested = hashlib.sha256(repr(whole).encode())
-        for piece in self.pieces:
-            names = [os.path.join(*Path(file).parts[-2:]) for file in piece.files]
-            digested.update(repr((piece.start, piece.stop, names)).encode())
-        return digested.hexdigest()
+        """Return a SHA-256 of all this; two sources that are equal make the same files."""
+        whole = (FORMAT, self.made_from, self.shape, digest(self.labels), self.classes, self.names, self.stretch)
+        return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
-def pack(plan: Plan, target: Path, workers: int = 1) -> Iterator[int]:
-    """Write a packed data set; iterate over the result to run it.
+def pack(source: Source, target: Path, workers: int = 0) -> Iterator[int]:
+    """Write a packed data set into a folder; iterate over the result to run it.
 
-    Each piece goes to its place in the array and is synchronised to the disk before it is noted in ``progress.jsonl``.
-    So it may be stopped at any moment, and the same plan goes on; neither that nor ``workers`` changes a byte.
-
-    Source: own.
-
-    Args:
-        plan: what to write.
-        target: the folder; it is made.
-        workers: processes; 1 works in this one.
+    Each stretch is synchronised to the disk before it is noted in ``progress.jsonl``, and the header is written last.
+    So it may be stopped at any moment, and the same source goes on; neither that nor ``workers`` changes a byte: these
+    are processes that read beside this one, if the source allows it, and end with it.
 
     Yields:
-        Images done since the last time, those of an earlier start included.
+        Images done so far, those of an earlier start included.
 
     Raises:
-        ValueError: if the folder holds another data set, finished or not, if an image cannot be read, or
-            ``workers`` < 1.
+        ValueError: if the folder holds another data set, finished or not, or an image cannot be read.
         OSError: if there is too little space, or a file cannot be written.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be 1 or more, got {workers}")
     if (target / HEADER).exists():
         raise ValueError(f"{target} holds a finished data set: remove it, or give another folder")
     target.mkdir(parents=True, exist_ok=True)
-    done = _resume(plan, target)
-    yield sum(plan.pieces[number].stop - plan.pieces[number].start for number in done)
-    todo = [number for number in range(len(plan.pieces)) if number not in done]
-    with (target / PROGRESS).open("a") as progress:
-        for number, checksum in _each(plan, target / PARTIAL, todo, workers):
-            progress.write(json.dumps([number, checksum]) + "\n")
+    sums = _resume(source, target)
+    yield source.bounds(len(sums) - 1)[1]
+    loader = _loader(source, range(len(sums), len(source)), workers if source.parallel else 0)
+    with (target / PIXELS).open("ab") as pixels, (target / PROGRESS).open("a") as progress:
+        for found in loader:
+            if isinstance(found, ValueError):
+                raise found
+            pixels.write(found.data)
+            pixels.flush()
+            os.fsync(pixels.fileno())
+            sums.append(digest(found))
+            progress.write(f"{sums[-1]}\n")
             progress.flush()
-            done[number] = checksum
-            yield plan.pieces[number].stop - plan.pieces[number].start
-    _finish(plan, target, done)
+            yield source.bounds(len(sums) - 1)[1]
+    _finish(source, target, sums)
 
 
-def _resume(plan: Plan, target: Path) -> dict[int, str]:
-    """Make the files, or find the pieces that are already there: number -> checksum."""
-    path, progress = target / PARTIAL, target / PROGRESS
-    if progress.exists() and (target / PIXELS).exists():  # stopped between the last piece and the header
-        (target / PIXELS).replace(path)
-    lines = progress.read_text().split("\n") if progress.exists() else []
-    if len(lines) < 2 or not path.exists():  # nothing was noted yet
-        space = int(np.prod(plan.shape)) * len(plan.labels)
-        free = shutil.disk_usage(target).free
-        if free < space:
-            raise OSError(f"{target} has {free / 1e9:.1f} GB free, {space / 1e9:.1f} GB are needed")
-        with path.open("wb") as file:
-            _write_npy_header(file, plan)
-            file.truncate(file.tell() + space)
-        write_atomically(progress, (json.dumps(plan.identity()) + "\n").encode())
-        return {}
-    if json.loads(lines[0]) != plan.identity():
-        raise ValueError(f"{target} holds the beginning of another data set: remove it, or give another folder")
-    write_atomically(progress, ("\n".join(lines[:-1]) + "\n").encode())  # the last line may have been cut
-    array = np.load(path, mmap_mode="r")
-    noted = dict(json.loads(line) for line in lines[1:-1])
-    pieces = plan.pieces
-    return {n: checksum for n, checksum in noted.items() if digest(array[pieces[n].start : pieces[n].stop]) == checksum}
+def _loader(source: Source, numbers: range, workers: int) -> DataLoader:
+    """Read stretches in order."""
+    return DataLoader(
+        source,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        collate_fn=_same,
+        worker_init_fn=_end_with_parent,
+        generator=torch.Generator(),  # the caller's is not drawn from
+    )
 
 
-def _write_npy_header(file, plan: Plan) -> None:
-    description = {"descr": "|u1", "fortran_order": False, "shape": (len(plan.labels), *plan.shape)}
-    np.lib.format.write_array_header_1_0(file, description)
+def _same(stretch: np.ndarray | ValueError) -> np.ndarray | ValueError:
+    return stretch  # no tensor, which would go through shared memory, of which containers have little
 
 
-def _each(plan: Plan, path: Path, todo: list[int], workers: int) -> Iterator[tuple[int, str]]:
-    """Make pieces, in any order: number and checksum."""
-    make = partial(_make, plan.read, plan.shape, str(path))
-    if workers == 1:
-        yield from ((number, make(plan.pieces[number])) for number in todo)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        pending = {pool.submit(make, plan.pieces[number]): number for number in todo}
-        try:
-            for future in as_completed(pending):
-                yield pending.pop(future), future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _make(read: Callable[[Piece], np.ndarray], shape: tuple[int, ...], path: str, piece: Piece) -> str:
-    """Read a piece and write it to its place, to the disk itself; return its checksum."""
-    pixels = np.ascontiguousarray(read(piece))
-    if pixels.dtype != np.uint8 or pixels.shape != (piece.stop - piece.start, *shape):
-        raise ValueError(f"{piece.files[0]} gave {pixels.dtype} {pixels.shape}, not uint8 {shape}")
-    with open(path, "r+b") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        file.seek(file.tell() + piece.start * pixels[0].nbytes)
-        file.write(pixels.data)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest(pixels)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if it was killed."""
+def _end_with_parent(number: int) -> None:
+    """End this process when the one that started it is gone: torch's own watch hangs on what nobody reads."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _finish(plan: Plan, target: Path, done: dict[int, str]) -> None:
-    """Give the array its name, then write the labels, then the header."""
-    (target / PARTIAL).replace(target / PIXELS)
-    labels = plan.labels.astype(np.int64)
+def _resume(source: Source, target: Path) -> list[str]:
+    """Begin the files, or cut them behind what is there and right: the checksums of the stretches so far."""
+    path, progress, identity = target / PIXELS, target / PROGRESS, source.identity()
+    noted = progress.read_text().split("\n")[:-1] if progress.exists() else []  # the last line may have been cut
+    shape, sums = (len(source.labels), *source.shape), []
+    if not noted or not path.exists():
+        _require_space(target, prod(shape))
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    elif noted[0] != identity:
+        raise ValueError(f"{target} holds the beginning of another data set: remove it, or give another folder")
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        end = file.tell()
+        for number, wanted in enumerate(noted[1:]):
+            start, stop = source.bounds(number)
+            content = file.read((stop - start) * prod(source.shape))
+            if hashlib.sha256(content).hexdigest() != wanted:
+                break
+            sums, end = [*sums, wanted], end + len(content)
+        file.truncate(end)
+    write_atomically(progress, "".join(f"{line}\n" for line in [identity, *sums]).encode())
+    return sums
+
+
+def _require_space(target: Path, space: int) -> None:
+    free = shutil.disk_usage(target).free
+    if free < space:
+        raise OSError(f"{target} has {free / 1e9:.1f} GB free, {space / 1e9:.1f} GB are needed")
+
+
+def _finish(source: Source, target: Path, sums: list[str]) -> None:
+    """Write the labels, then the header."""
+    labels = source.labels.astype("<i8")
     np.save(target / LABELS, labels)
-    pieces = [[piece.start, piece.stop, done[number]] for number, piece in enumerate(plan.pieces)]
-    shape = [len(labels), *plan.shape]
-    write_header(target, Header(FORMAT, plan.made_from, shape, plan.classes, digest(labels), pieces))
+    header = {
+        "format": FORMAT,
+        "made_from": source.made_from,
+        "shape": [len(labels), *source.shape],
+        "classes": source.classes,
+        "labels": digest(labels),
+        "pieces": [[*source.bounds(number), found] for number, found in enumerate(sums)],
+    }
+    write_atomically(target / HEADER, json.dumps(header).encode())
     (target / PROGRESS).unlink()

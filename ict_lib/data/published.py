@@ -18,20 +18,8 @@ def published_file(
 ) -> Path:
     """Find a file that was published under a name ending in the start of its SHA-256, or download it.
 
-    Looked for in this order: ``path``, the environment variable, the cache folder, the torch hub folder, where
-    other programs keep the same files.
-
-    Source: own.
-
-    Args:
-        url: where it was published; its last part is the file's name, such as ``vgg16-397923af.pth``.
-        variable: environment variable that may hold the path of a copy.
-        path: of a copy.
-        cache_dir: folder to look and download into; see `cache_folder` for where it is otherwise.
-        download: fetch it if it is not there.
-
-    Returns:
-        Path of a file whose SHA-256 starts as its published name says.
+    The last part of the URL is the file's name, such as ``vgg16-397923af.pth``. Looked for in this order: ``path``, the
+    file that the environment variable names, the `cache_folder`, the torch hub folder, where other programs keep it.
 
     Raises:
         FileNotFoundError: if ``path`` or the variable names what is not a file, or none is there and none fetched.
@@ -39,26 +27,22 @@ def published_file(
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
     name = url.rsplit("/", 1)[1]
-    given = (os.environ.get(variable) or None) if path is None else path
+    given, source = (os.environ.get(variable) or None, variable) if path is None else (path, "the path given")
+    kept = cache_folder(cache_dir) / name
     if given is not None:
-        copy = Path(given).expanduser()
-        if not copy.is_file():
-            source = variable if path is None else "the path given"
+        if not (copy := Path(given).expanduser()).is_file():
             raise FileNotFoundError(f"{source} is {str(given)!r}, which is not a file; expected a copy of {name}")
         return _checked(copy, name)
-    kept = cache_folder(cache_dir) / name
     for place in (kept, Path(torch.hub.get_dir()) / "checkpoints" / name):
         if place.is_file():
             return _checked(place, name)
     if not download:
-        raise FileNotFoundError(
-            f"{kept} is missing: downloaded from {url} when it is needed; {variable} may name a copy"
-        )
+        hint = f"downloaded from {url} when it is needed; {variable} may name a copy"
+        raise FileNotFoundError(f"{kept} is missing: {hint}")
     return _download(url, kept, variable)
 
 
 def _hash_prefix(name: str) -> str:
-    """Return the start of the SHA-256 that a published name ends in."""
     return Path(name).stem.rsplit("-", 1)[1]
 
 
@@ -66,9 +50,8 @@ def _checked(path: Path, name: str) -> Path:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(_hash_prefix(name)):
-        raise ValueError(
-            f"{path} is damaged or not {name}: its SHA-256 is {found}, must start with {_hash_prefix(name)}"
-        )
+        rule = f"its SHA-256 is {found}, must start with {_hash_prefix(name)}"
+        raise ValueError(f"{path} is damaged or not {name}: {rule}")
     return path
 
 

@@ -4,16 +4,14 @@ Python computes the arrays of every slider position; the browser only indexes an
 lives on the rendered page, where no Python runs, and in JupyterLab, where ``index`` is in step with Python.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
 import traitlets
 
-from ict_lib.display.explorer_data import describe
-from ict_lib.display.explorer_parts import Area, Image, Line, Panel, Points, Readout, Slider
+from ict_lib.display.packing import describe
+from ict_lib.display.parts import Area, Image, Line, Panel, Points, Readout, Slider
 
 __all__ = ["Area", "Explorer", "Image", "Line", "Panel", "Points", "Readout", "Slider"]
 
@@ -22,8 +20,6 @@ _HERE = Path(__file__).parent
 
 class Explorer(anywidget.AnyWidget):
     """A figure with one or two sliders.
-
-    Source: own.
 
     Args:
         sliders: 1 or 2.

@@ -10,32 +10,13 @@ from IPython.display import Markdown
 
 
 def source(thing: Callable[..., Any] | type, docstring: bool = False) -> Markdown:
-    """Show the library's code of a function or class, so that a page never holds a copy.
-
-    Source: own.
-
-    Args:
-        thing: a function or class of the library.
-        docstring: show that too.
-
-    Returns:
-        A highlighted code block.
-    """
+    """Show the library's code of a function or class, so that a page never holds a copy."""
     code = textwrap.dedent(inspect.getsource(thing))
     return Markdown(f"```python\n{code if docstring else _without_docstring(code)}```")
 
 
 def say(text: str) -> Markdown:
-    """Show a sentence; give it as an f-string, so that its numbers come from a computation or a record.
-
-    Source: own.
-
-    Args:
-        text: Markdown.
-
-    Returns:
-        What a cell displays.
-    """
+    """Show a sentence in Markdown; give it as an f-string, so that its numbers come from a computation or a record."""
     return Markdown(inspect.cleandoc(text))
 
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import digits_features
 from ict_lib.evaluation.fidelity import fidelity, inception_weights
@@ -13,7 +15,6 @@ from ict_lib.sampling import sample
 
 QUICK = 2048  # images of a quick evaluation at most
 BLOCK = 2500  # images at most that are drawn from one random stream
-EXTRACTORS = {"digits": "digits"}  # data set -> whose features; Inception's for all others
 
 
 def draw(
@@ -42,7 +43,7 @@ def draw(
         the processes of higher rank than 0, which have no use for them.
 
     Raises:
-        ValueError: if ``num < 1``, or ``sigmas`` does not fall.
+        ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
     """
     from ict_lib.training.streams import stream  # here, because training imports this module
 
@@ -60,8 +61,11 @@ def draw(
 
 def _labels(model: ConsistencyModel, data: Dataset, num: int, generator: torch.Generator) -> Tensor | None:
     """Spread labels ``[num]`` over the classes as the data do, mixed; None if the network has no classes."""
-    if getattr(model.network, "classes", None) is None:
+    classes = getattr(model.network, "classes", None)
+    if classes is None:
         return None
+    same = classes.num_embeddings == data.num_classes
+    require(same, "num_classes of the data", data.num_classes, f"{classes.num_embeddings}, as the network has,")
     spread = data.labels.cpu().sort().values[torch.arange(num) * len(data) // num]
     return spread[torch.randperm(num, generator=generator)]
 
@@ -83,7 +87,8 @@ def quick(
 
 def extractor_of(name: str) -> str:
     """Name the extractor on whose features a data set, or a stand-in of it, is compared."""
-    return EXTRACTORS.get(name.removeprefix("stand-in of "), "inception")
+    entry = DATASETS.get(name.removeprefix("stand-in of "))
+    return entry.extractor if entry else "inception"
 
 
 def prepare(data: Dataset) -> None:

@@ -1,5 +1,1 @@
-"""Trained models as folders that other programs read; training needs none of this, and this needs no diffusers."""
-
-from ict_lib.export.pipeline import load_pipeline, save_pipeline, timestep_of
-
-__all__ = ["load_pipeline", "save_pipeline", "timestep_of"]
+"""Trained models as folders that diffusers reads, each with a card; only writing one needs diffusers."""

@@ -2,18 +2,17 @@
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from ict_lib.networks.blocks import ResidualBlock, group_norm, level_heights, zeroed
+from ict_lib.networks.blocks import ResidualBlock, group_norm, level_heights
+from ict_lib.networks.unet import Level, UNet
 from ict_lib.techniques.embedding import positional
 
 
-class ADM(nn.Module):
+class ADM(UNet):
     """A U-Net with attention of many heads at three resolutions, which halves and doubles inside of residual blocks.
 
-    A raw network F(x, c_noise, label): no scalings inside (see :class:`ict_lib.consistency.ConsistencyModel`). The
-    defaults are iCT's: with 1000 classes 282,168,003 parameters for 64x64 images, and 472,767,555 with 6 blocks
+    The defaults are iCT's: with 1000 classes 282,168,003 parameters for 64x64 images, and 472,767,555 with 6 blocks
     (iCT-deep); with AdaGN, as in CT, 295,899,267. Attention follows every residual block of its resolution and stands
     in the middle. The last layer of every block, of attention and of the network starts at zero. The embedding takes no
     scale from the recipe: ``embedding_scale`` is its switch.
@@ -54,81 +53,48 @@ class ADM(nn.Module):
         embedding_scale: float = 1.0,
         groups: int = 32,
     ):
-        super().__init__()
-        heights = level_heights(shape, channels, multipliers, blocks, attention_resolutions)
-        rates = [dropout if height <= dropout_resolution else 0.0 for height in heights]
-        heads = [head_channels if height in attention_resolutions else 0 for height in heights]
+        heights, levels = level_heights(shape, channels, multipliers, blocks, attention_resolutions), []
         if dropout_resolution < heights[-1]:
             raise ValueError(
                 f"dropout_resolution is {dropout_resolution}: {heights[-1]}, the lowest, or more is needed"
             )
-        widths, emb = [channels * m for m in multipliers], 4 * channels
-        levels = list(zip(widths, heads, rates, strict=True))
-        block = partial(ResidualBlock, emb=emb, adaptive=adaptive_norm, groups=groups)
-        self.shape, self.channels, self.embedding_scale = tuple(shape), channels, embedding_scale
-        self.embedding = nn.Sequential(nn.Linear(channels, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.classes = nn.Embedding(num_classes, emb) if num_classes else None
-        self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1)
-        skips = self._build_down(block, levels, blocks)
-        low = partial(block, widths[-1], widths[-1], dropout=dropout)
-        self.middle = nn.ModuleList([low(head_channels=head_channels), low()])
-        self._build_up(block, levels, blocks, skips)
-        self.last = nn.Sequential(
-            group_norm(widths[0], groups), nn.SiLU(), zeroed(nn.Conv2d(widths[0], shape[0], 3, padding=1))
+        for height, multiplier in zip(heights, multipliers, strict=True):
+            head = head_channels if height in attention_resolutions else 0
+            rate = dropout if height <= dropout_resolution else 0.0
+            levels.append(Level(channels * multiplier, rate, down=blocks * [head], up=(blocks + 1) * [head]))
+        norm = partial(group_norm, most=groups)
+        block = partial(ResidualBlock, emb=4 * channels, adaptive=adaptive_norm, norm=norm)
+        double = partial(nn.Upsample, scale_factor=2, mode="nearest")
+        super().__init__(
+            shape,
+            num_classes,
+            embedding=PositionalEmbedding(channels, 4 * channels, embedding_scale),
+            emb=4 * channels,
+            first=levels[0].width,
+            levels=levels,
+            middle=[head_channels, 0],
+            block=block,
+            shrink=lambda width, dropout: block(width, width, dropout=dropout, resample=nn.AvgPool2d(2)),
+            grow=lambda width, dropout: block(width, width, dropout=dropout, resample=double()),
+            norm=norm,
         )
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map ``[batch, channel, height, width]``, ``[batch]`` and labels ``[batch]`` to the shape of ``x``."""
-        emb = self._embed(c_noise, label)
-        h = self.first(x)
-        skips = [h]
-        for level, blocks in enumerate(self.down):
-            if level:
-                h = self.shrink[level - 1](h, emb)
-                skips.append(h)
-            for block in blocks:
-                h = block(h, emb)
-                skips.append(h)
-        for block in self.middle:
-            h = block(h, emb)
-        for level, blocks in enumerate(self.up):
-            if level:
-                h = self.grow[level - 1](h, emb)
-            for block in blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), emb)
-        return self.last(h)
 
-    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
-        """Map noise level ``[batch]`` and label ``[batch]`` to what every block is told, ``[batch, 4 * channels]``."""
-        emb = self.embedding(positional(c_noise, self.channels, self.embedding_scale))
-        if self.classes is not None and label is not None:
-            emb = emb + self.classes(label)
-        return nn.functional.silu(emb)
+class PositionalEmbedding(nn.Sequential):
+    """Positional features of c_noise, then two linear layers.
 
-    def _build_down(self, block: partial, levels: list[tuple[int, int, float]], blocks: int) -> list[int]:
-        """Build the way down; return the channels of every feature map that the way up will see again."""
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
-        width = levels[0][0]
-        skips = [width]
-        for level, (target, head, rate) in enumerate(levels):
-            if level:
-                self.shrink.append(block(width, width, dropout=rate, resample=nn.AvgPool2d(2)))
-                skips.append(width)
-            here = partial(block, outputs=target, dropout=rate, head_channels=head)
-            self.down.append(nn.ModuleList(here(target if i else width) for i in range(blocks)))
-            width = target
-            skips += blocks * [width]
-        return skips
+    Source: [ADM] arXiv:2105.05233.
 
-    def _build_up(self, block: partial, levels: list[tuple[int, int, float]], blocks: int, skips: list[int]) -> None:
-        """Build the way up, which takes the feature maps of the way down from the last to the first."""
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
-        width = levels[-1][0]
-        for target, head, rate in reversed(levels):
-            if self.up:
-                double = nn.Upsample(scale_factor=2, mode="nearest")
-                self.grow.append(block(width, width, dropout=rate, resample=double))
-            self.up.append(nn.ModuleList())
-            for _ in range(blocks + 1):
-                self.up[-1].append(block(width + skips.pop(), target, dropout=rate, head_channels=head))
-                width = target
+    Args:
+        channels: of the features.
+        emb: channels out.
+        scale: multiplies c_noise.
+    """
+
+    def __init__(self, channels: int, emb: int, scale: float):
+        super().__init__(nn.Linear(channels, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.channels, self.scale = channels, scale
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Map ``[batch]`` to ``[batch, emb]``."""
+        return super().forward(positional(c_noise, self.channels, self.scale))

@@ -1,7 +1,56 @@
 """What the U-Nets are made of: residual block, self-attention, group normalisation, and the sizes that fit together."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def group_norm(channels: int, most: int = 32, eps: float = 1e-5) -> nn.GroupNorm:
+    """Make as many groups as divide the channels, 4 or more: at most ``most``, each of four channels or more.
+
+    A group of one channel would subtract the noise embedding again.
+
+    Source: own; 32 groups in [score SDE], where ``eps`` is 1e-6, and in [ADM], where it is 1e-5.
+    """
+    groups = next(n for n in range(min(most, channels // 4), 0, -1) if channels % n == 0)
+    return nn.GroupNorm(groups, channels, eps)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """Let a layer start at zero; changed in place.
+
+    Source: [DDPM] arXiv:2006.11239.
+    """
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def level_heights(
+    shape: tuple[int, ...],
+    channels: int,
+    multipliers: tuple[int, ...],
+    blocks: int,
+    attention_resolutions: tuple[int, ...] = (),
+) -> list[int]:
+    """Return the heights of a U-Net's feature maps, from the highest to the lowest, and refuse what does not fit.
+
+    Raises:
+        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of 4, ``blocks < 1``, or
+            attention is wanted at a height that no feature map has.
+    """
+    halvings = 2 ** (len(multipliers) - 1)
+    if len(shape) != 3 or shape[1] % halvings or shape[2] % halvings:
+        raise ValueError(f"shape is {shape}: (channel, height, width), both sides divisible by {halvings}, is needed")
+    if channels < 4 or channels % 4:
+        raise ValueError(f"channels is {channels}: a multiple of 4 is needed")
+    if blocks < 1:
+        raise ValueError(f"blocks is {blocks}: at least one is needed")
+    heights = [shape[1] // 2**level for level in range(len(multipliers))]
+    if not set(attention_resolutions) <= set(heights):
+        raise ValueError(f"attention_resolutions is {attention_resolutions}: of {heights}, the network's, is needed")
+    return heights
 
 
 class ResidualBlock(nn.Module):
@@ -26,7 +75,7 @@ class ResidualBlock(nn.Module):
         adaptive: the embedding scales and shifts (AdaGN) instead of being added.
         project: put a 1x1 convolution into the shortcut even where the channels agree.
         gain: g, here and in the attention; a half's root keeps the variance of a sum.
-        groups: of the normalisation, at most.
+        norm: makes a normalisation, given its channels.
     """
 
     def __init__(
@@ -40,22 +89,22 @@ class ResidualBlock(nn.Module):
         adaptive: bool = False,
         project: bool = False,
         gain: float = 1.0,
-        groups: int = 32,
+        norm: Callable[[int], nn.Module] = group_norm,
     ):
         super().__init__()
         between = [resample] if resample else []
         enter = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.enter = nn.Sequential(group_norm(inputs, groups), nn.SiLU(), *between, enter)
+        self.enter = nn.Sequential(norm(inputs), nn.SiLU(), *between, enter)
         self.condition = nn.Linear(emb, 2 * outputs if adaptive else outputs)
         self.leave = nn.Sequential(
-            group_norm(outputs, groups),
+            norm(outputs),
             nn.SiLU(),
             nn.Dropout(dropout),
             zeroed(nn.Conv2d(outputs, outputs, 3, padding=1)),
         )
         match = nn.Conv2d(inputs, outputs, 1) if project or inputs != outputs else nn.Identity()
         self.shortcut = nn.Sequential(resample, match) if resample else match
-        self.attention = Attention(outputs, head_channels, gain, groups) if head_channels else nn.Identity()
+        self.attention = Attention(outputs, head_channels, gain, norm) if head_channels else nn.Identity()
         self.adaptive, self.gain = adaptive, gain
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
@@ -79,18 +128,24 @@ class Attention(nn.Module):
         channels: in and out.
         head_channels: of one head; None makes a single head of all channels.
         gain: multiplies the sum.
-        groups: of the normalisation, at most.
+        norm: makes a normalisation, given its channels.
 
     Raises:
         ValueError: if ``head_channels`` does not divide the channels.
     """
 
-    def __init__(self, channels: int, head_channels: int | None = None, gain: float = 1.0, groups: int = 32):
+    def __init__(
+        self,
+        channels: int,
+        head_channels: int | None = None,
+        gain: float = 1.0,
+        norm: Callable[[int], nn.Module] = group_norm,
+    ):
         super().__init__()
         head_channels = channels if head_channels is None else head_channels
         if head_channels < 1 or channels % head_channels:
             raise ValueError(f"head_channels is {head_channels}: a divisor of the {channels} channels is needed")
-        self.norm = group_norm(channels, groups)
+        self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))
         self.head_channels, self.gain = head_channels, gain
@@ -102,74 +157,3 @@ class Attention(nn.Module):
         q, k, v = heads  # each [batch, head, position, head_channels]
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # [batch, position, channel]
         return self.gain * (h + self.leave(mixed.mT.reshape(h.shape)))
-
-
-def group_norm(channels: int, most: int = 32) -> nn.GroupNorm:
-    """Make as many groups as divide the channels, at most ``most``, of four channels or more.
-
-    A group of one channel would subtract the noise embedding again.
-
-    Source: own; 32 groups in [score SDE] and [ADM].
-
-    Args:
-        channels: 4 or more.
-        most: groups, if so many divide the channels.
-
-    Returns:
-        The layer.
-    """
-    return nn.GroupNorm(next(n for n in range(min(most, channels // 4), 0, -1) if channels % n == 0), channels)
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """Let a layer start at zero.
-
-    Source: [DDPM] arXiv:2006.11239.
-
-    Args:
-        layer: changed in place.
-
-    Returns:
-        The same layer.
-    """
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def level_heights(
-    shape: tuple[int, ...],
-    channels: int,
-    multipliers: tuple[int, ...],
-    blocks: int,
-    attention_resolutions: tuple[int, ...] = (),
-) -> list[int]:
-    """Return the heights of a U-Net's feature maps, from the highest to the lowest, and refuse what does not fit.
-
-    Source: own.
-
-    Args:
-        shape: of one image, ``(channel, height, width)``.
-        channels: that the multipliers multiply.
-        multipliers: of the channels, one a resolution.
-        blocks: residual blocks per resolution.
-        attention_resolutions: heights at which attention is wanted.
-
-    Returns:
-        One height a resolution.
-
-    Raises:
-        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of 4, ``blocks < 1``, or
-            attention is wanted at a height that no feature map has.
-    """
-    halvings = 2 ** (len(multipliers) - 1)
-    if len(shape) != 3 or shape[1] % halvings or shape[2] % halvings:
-        raise ValueError(f"shape is {shape}: (channel, height, width), both sides divisible by {halvings}, is needed")
-    if channels < 4 or channels % 4:
-        raise ValueError(f"channels is {channels}: a multiple of 4 is needed")
-    if blocks < 1:
-        raise ValueError(f"blocks is {blocks}: at least one is needed")
-    heights = [shape[1] // 2**level for level in range(len(multipliers))]
-    if not set(attention_resolutions) <= set(heights):
-        raise ValueError(f"attention_resolutions is {attention_resolutions}: of {heights}, the network's, is needed")
-    return heights

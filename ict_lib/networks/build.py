@@ -1,11 +1,11 @@
-"""Raw networks F(x, c_noise, label): no scalings inside."""
+"""The networks by name."""
 
 import inspect
 from typing import Any
 
 from torch import nn
 
-from ict_lib.checks import nearest
+from ict_lib.checks import require_known
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.networks.ncsnpp import NCSNpp
@@ -24,26 +24,20 @@ def build_network(
     num_classes: int = 0,
     options: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a raw network; noise embedding, dropout and depth come from the recipe, as far as the network takes them.
-
-    Source: own.
+    """Build a raw network; its weights are drawn from torch's default generator.
 
     Args:
-        name: ``mlp``, ``small_unet``, ``ncsnpp`` or ``adm``.
+        name: one of ``NETWORKS``.
         shape: of one sample.
-        recipe: the design choices; ``depth`` multiplies the number of blocks. :func:`unused_fields` names what the
-            network does not take.
+        recipe: gives the noise embedding and dropout, as far as the network takes them (:func:`unused_fields`);
+            ``depth`` multiplies the number of blocks.
         num_classes: of the labels; 0 for none.
         options: the network's own arguments, such as ``{"width": 128}``.
-
-    Returns:
-        The network, with weights drawn from torch's default generator.
 
     Raises:
         ValueError: if the name or an option is unknown, with the nearest right one, or a value is refused.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}: {nearest(name, list(NETWORKS))}")
+    require_known("network", name, NETWORKS)
     check_network_options(name, options or {})
     taken = inspect.signature(NETWORKS[name]).parameters
     choices = {field: getattr(recipe, field) for field in FROM_THE_RECIPE if field in taken}
@@ -53,15 +47,5 @@ def build_network(
 
 
 def unused_fields(name: str) -> list[str]:
-    """Name the recipe's fields that a network has no use for; a run's record says so.
-
-    Source: own.
-
-    Args:
-        name: of the network.
-
-    Returns:
-        Such as ``["fourier_scale"]`` for a network whose embedding is positional.
-    """
-    taken = inspect.signature(NETWORKS[name]).parameters
-    return [field for field in FROM_THE_RECIPE if field not in taken]
+    """Name the recipe's fields that a network has no use for, such as ``["fourier_scale"]``; a run's record says so."""
+    return [field for field in FROM_THE_RECIPE if field not in inspect.signature(NETWORKS[name]).parameters]

@@ -63,14 +63,7 @@ class ResidualMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Norm, linear, plus embedding, SiLU, dropout, linear, added to the input.
-
-    Source: own.
-
-    Args:
-        width: of the residual stream.
-        dropout: rate.
-    """
+    """Norm, linear, plus embedding, SiLU, dropout, linear, added to the input."""
 
     def __init__(self, width: int, dropout: float):
         super().__init__()

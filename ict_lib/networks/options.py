@@ -4,22 +4,15 @@ from typing import Any
 
 from ict_lib.checks import nearest, require
 
-# The networks' own options and their types, known here without loading torch.
+SIZES = {"channels": int, "multipliers": list, "blocks": int}  # of every U-Net
+# The networks' own options and their types.
 NETWORK_OPTIONS = {
     "mlp": {"width": int, "blocks": int},
-    "small_unet": {"channels": int, "multipliers": list, "blocks": int},
-    "ncsnpp": {"channels": int, "multipliers": list, "blocks": int, "attention_resolutions": list},
-    "adm": {
-        "channels": int,
-        "multipliers": list,
-        "blocks": int,
-        "attention_resolutions": list,
-        "head_channels": int,
-        "dropout_resolution": int,
-        "adaptive_norm": bool,
-        "embedding_scale": float,
-        "groups": int,
-    },
+    "small_unet": SIZES,
+    "ncsnpp": SIZES | {"attention_resolutions": list},
+    "adm": SIZES
+    | {"attention_resolutions": list, "head_channels": int, "dropout_resolution": int}
+    | {"adaptive_norm": bool, "embedding_scale": float, "groups": int},
 }
 
 
@@ -29,7 +22,7 @@ def _is_count(value: Any) -> bool:
 
 
 # For each type of option: what fits, and how to say it.
-OPTION_RULES = {
+RULES = {
     int: (_is_count, "a positive whole number"),
     list: (
         lambda v: isinstance(v, list | tuple) and bool(v) and all(map(_is_count, v)),
@@ -43,18 +36,12 @@ OPTION_RULES = {
 def check_network_options(network: str, options: dict[str, Any]) -> None:
     """Refuse an option that the network does not have, or a value of another type or not above 0.
 
-    Source: own.
-
-    Args:
-        network: a name of ``NETWORK_OPTIONS``.
-        options: option -> value.
-
     Raises:
         ValueError: with the nearest right name, or the type that is needed.
     """
     known = NETWORK_OPTIONS[network]
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(str(name), list(known))}")
-        fits, needed = OPTION_RULES[known[name]]
+            raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(name, known)}")
+        fits, needed = RULES[known[name]]
         require(fits(value), name, value, needed)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
@@ -13,7 +12,7 @@ from ict_lib.files import read_lines, results_folder
 from ict_lib.run import record as records
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint, launch
-from ict_lib.training.folder import LOOKS, METRICS, WEIGHTS, TrainingFolder, best_of, read_result
+from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, best_of, read_result
 from ict_lib.training.measuring import FINAL, evaluate, measure_fully, write_picture
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import pick_device
@@ -72,7 +71,7 @@ def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: 
     try:
         for metrics in show(training):
             for board in boards:
-                board.add(metrics.line(), place / LOOKS)
+                board.add(metrics.line())
     finally:
         training.close()
 
@@ -83,7 +82,7 @@ def _boards(run: Run, place: Path, training: "Training | Launched") -> list[Any]
         return []
     from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
 
-    return [TensorBoardLog(place.parent, training.seed, training.step, training.last and training.last.line())]
+    return [TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])]
 
 
 def _finished(place: Path, run: Run, seed: int, data: Dataset) -> bool:

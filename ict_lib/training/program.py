@@ -1,7 +1,7 @@
 """What each of many processes does: ``torchrun ... -m ict_lib.training.program RUN [name=value ...]``.
 
-``RUN`` is a name such as ``imagenet64/ict``, or the path of a file that holds ``run:``. On a cluster every machine runs the
-same line; :func:`ict_lib.training.launch.launch` runs it on one.
+``RUN`` is a name such as ``imagenet64/ict``, or the path of a file that holds ``run:``. On a cluster every machine runs
+the same line; :func:`ict_lib.training.launch.launch` runs it on one.
 """
 
 import argparse

@@ -4,10 +4,8 @@ Arrays follow one convention: the leading axes are the sliders' (as long as the 
 where nothing depends on it), the last axis holds the points. A plain 1-D array belongs to every position.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,8 @@ SCALES = ("linear", "log")
 NUM_COLORS = 6
 
 
-def _check_color(color: int | None) -> None:
-    if color is not None and not 0 <= color < NUM_COLORS:
-        raise ValueError(f"color is {color!r}; it must be None or one of 0 to {NUM_COLORS - 1}")
-
-
 def _check_range(name: str, limits: tuple[float, float] | None, scale: str) -> None:
+    """Refuse a range that does not ascend, or that its scale cannot show."""
     if scale not in SCALES:
         raise ValueError(f"{name}_scale is {scale!r}; it must be one of {SCALES}")
     if limits is None:
@@ -35,13 +29,11 @@ def _check_range(name: str, limits: tuple[float, float] | None, scale: str) -> N
 
 @dataclass(frozen=True, eq=False)
 class Slider:
-    """One slider: a label and its positions, in any order.
-
-    Source: own.
+    """One slider.
 
     Args:
         label: what the reader changes.
-        values: one entry a position, numbers or words, 2 or more.
+        values: one entry a position, numbers or words, 2 or more, in any order.
         start: the position shown at first, from 0.
         text: what is shown for each position; the values themselves where None.
 
@@ -77,93 +69,58 @@ class Slider:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """A line through points; NaN leaves a gap.
-
-    Source: own.
+class Curve:
+    """What Line, Points and Area have in common.
 
     Args:
         x: shape ``[points]`` or ``[*sliders, points]``.
-        y: as ``x``.
+        y: as ``x``; NaN leaves a gap.
         label: the legend's text; no entry where empty.
-        dashed: whether the line is dashed.
         color: 0 to 5, a place in the palette; by order within the panel where None.
 
     Raises:
-        ValueError: if ``color`` is outside the palette.
+        ValueError: if ``color`` is outside of the palette.
     """
 
     x: ArrayLike
     y: ArrayLike
     label: str = ""
-    dashed: bool = False
-    color: int | None = None
+    color: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_color(self.color)
+        if self.color is not None and not 0 <= self.color < NUM_COLORS:
+            raise ValueError(f"color is {self.color!r}; it must be None or one of 0 to {NUM_COLORS - 1}")
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
-    """Dots; a NaN leaves one out.
+class Line(Curve):
+    """A line through points, perhaps ``dashed``."""
 
-    Source: own.
+    dashed: bool = field(default=False, kw_only=True)
 
-    Args:
-        x: shape ``[points]`` or ``[*sliders, points]``.
-        y: as ``x``.
-        label: the legend's text; no entry where empty.
-        size: diameter in pixels.
-        color: 0 to 5, a place in the palette; by order within the panel where None.
 
-    Raises:
-        ValueError: if ``size`` is not positive or ``color`` is outside the palette.
-    """
+@dataclass(frozen=True, eq=False)
+class Points(Curve):
+    """Dots of diameter ``size``, in pixels."""
 
-    x: ArrayLike
-    y: ArrayLike
-    label: str = ""
-    size: float = 5.0
-    color: int | None = None
+    size: float = field(default=5.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_color(self.color)
+        super().__post_init__()
         if not self.size > 0:
             raise ValueError(f"size is {self.size!r}; it must be positive, in pixels")
 
 
 @dataclass(frozen=True, eq=False)
-class Area:
-    """The area between ``low`` and ``y``: a density, or a band of spread over seeds.
+class Area(Curve):
+    """The area between ``y`` and ``low``, one number or as ``y``: a density, or a band; a log axis ends it below."""
 
-    Source: own.
-
-    Args:
-        x: shape ``[points]`` or ``[*sliders, points]``.
-        y: as ``x``.
-        low: the other edge, one number or as ``y``; a log axis ends it at its lower end.
-        label: the legend's text; no entry where empty.
-        color: 0 to 5, a place in the palette; by order within the panel where None.
-
-    Raises:
-        ValueError: if ``color`` is outside the palette.
-    """
-
-    x: ArrayLike
-    y: ArrayLike
-    low: ArrayLike = 0.0
-    label: str = ""
-    color: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_color(self.color)
+    low: ArrayLike = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture drawn crisp, for example a grid of samples; alone in its panel.
-
-    Source: own.
 
     Args:
         pixels: shape ``[rows, columns]`` or ``[*sliders, rows, columns]``; of a coloured one ``[..., 3]`` after that.
@@ -188,8 +145,6 @@ Mark = Line | Points | Area | Image
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One picture: marks on shared axes.
-
-    Source: own.
 
     Args:
         marks: Line, Points and Area in any number, or one Image.
@@ -228,12 +183,10 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """One number, or word, shown for each slider position.
-
-    Source: own.
+    """One number or word for each slider position.
 
     Args:
-        label: what the number is.
+        label: what it is.
         values: shape ``[*sliders]``, or one value.
         text_format: how a value is written, as in ``str.format``.
     """

@@ -1,28 +1,21 @@
 """Turns an Explorer's parts into one JSON specification and one block of bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ict_lib.display.explorer_parts import Area, Image, Line, Mark, Panel, Points, Readout, Slider
+from ict_lib.display.parts import Area, Image, Line, Mark, Panel, Points, Readout, Slider
 
 
 def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.ndarray:
-    """Give an array one leading axis a slider.
-
-    Source: own.
+    """Give an array one leading axis a slider, each as long as ``counts`` says, or 1.
 
     Args:
         name: what to call the array in an error.
         array: static, with ``tail`` axes, or with one leading axis a slider before them.
         counts: number of positions of each slider.
         tail: number of axes that belong to one position.
-
-    Returns:
-        The array, shape ``[*sliders, *tail]``, each slider's axis as long as its positions, or 1.
 
     Raises:
         ValueError: if the shape is neither, or one position is empty.
@@ -49,12 +42,7 @@ class Packer:
         self._size = 0
 
     def add(self, array: np.ndarray) -> dict[str, object]:
-        """Append an array.
-
-        Source: own.
-
-        Args:
-            array: any shape; uint8 stays, all else becomes little-endian float32.
+        """Append an array of any shape; uint8 stays, all else becomes little-endian float32.
 
         Returns:
             Where it lies: ``kind`` ("f4" or "u1"), ``offset`` in bytes (a multiple of 4) and ``shape``.
@@ -73,6 +61,7 @@ class Packer:
 
 
 def _numbers(name: str, values: ArrayLike, counts: Sequence[int], scale: str) -> np.ndarray:
+    """Align a curve's values, and refuse what its scale cannot show."""
     array = align(name, values, counts, 1).astype(np.float64)
     with np.errstate(over="ignore"):
         if np.isinf(array.astype(np.float32)).any():
@@ -83,6 +72,7 @@ def _numbers(name: str, values: ArrayLike, counts: Sequence[int], scale: str) ->
 
 
 def _curves(name: str, mark: Mark, panel: Panel, counts: Sequence[int]) -> dict[str, np.ndarray]:
+    """Gather the arrays of one mark, ``[*sliders, points]`` each."""
     arrays = {
         "x": _numbers(f"{name} x", mark.x, counts, panel.x_scale),
         "y": _numbers(f"{name} y", mark.y, counts, panel.y_scale),
@@ -98,6 +88,7 @@ def _curves(name: str, mark: Mark, panel: Panel, counts: Sequence[int]) -> dict[
 
 
 def _limits(name: str, arrays: list[np.ndarray], scale: str, margin: float) -> list[float]:
+    """Take an axis's range from all values of all positions."""
     values = np.concatenate([array.ravel() for array in arrays])
     values = values[np.isfinite(values) & ((values > 0) | (scale == "linear"))]
     if values.size == 0:
@@ -111,6 +102,7 @@ def _limits(name: str, arrays: list[np.ndarray], scale: str, margin: float) -> l
 
 
 def _style(mark: Mark, order: int) -> dict[str, object]:
+    """Say how a mark is drawn."""
     style = {"label": mark.label, "color": order if mark.color is None else mark.color}
     if isinstance(mark, Line):
         return style | {"mark": "line", "dashed": mark.dashed}
@@ -120,6 +112,7 @@ def _style(mark: Mark, order: int) -> dict[str, object]:
 
 
 def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> dict[str, object]:
+    """Turn pixels into 8-bit levels."""
     pixels = align(name, image.pixels, counts, 3 if image.colored else 2).astype(np.float64)
     if image.colored and pixels.shape[-1] != 3:
         raise ValueError(f"{name} has {pixels.shape[-1]} colours; it must have 3: red, green and blue")
@@ -131,6 +124,7 @@ def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> di
 
 
 def _panel(number: int, panel: Panel, counts: Sequence[int], packer: Packer) -> dict[str, object]:
+    """Describe one panel."""
     name = f"panel {panel.title or number + 1!r}"
     spec = {key: getattr(panel, key) for key in ("title", "x_label", "y_label", "x_scale", "y_scale", "square")}
     if isinstance(panel.marks[0], Image):
@@ -148,6 +142,7 @@ def _panel(number: int, panel: Panel, counts: Sequence[int], packer: Packer) -> 
 
 
 def _readout(readout: Readout, counts: Sequence[int]) -> dict[str, object]:
+    """Write the values of a readout."""
     values = align(f"readout {readout.label!r}", readout.values, counts, 0)
     texts = [readout.text_format.format(value) for value in values.ravel().tolist()]
     return {"label": readout.label, "shape": list(values.shape), "text": texts}
@@ -157,14 +152,6 @@ def describe(
     sliders: Sequence[Slider], panels: Sequence[Panel], readouts: Sequence[Readout], caption: str
 ) -> tuple[dict[str, object], bytes]:
     """Check all parts and pack them.
-
-    Source: own.
-
-    Args:
-        sliders: 1 or 2.
-        panels: 1 or more.
-        readouts: any number.
-        caption: what to look for.
 
     Returns:
         The specification, of JSON types only, and the bytes that it points into.

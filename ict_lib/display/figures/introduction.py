@@ -1,0 +1,47 @@
+"""Figure of the introduction."""
+
+import torch
+from torch import Tensor
+
+from ict_lib.consistency import c_in
+from ict_lib.data.dataset import Dataset
+from ict_lib.display.explorer import Explorer, Image, Panel, Readout
+from ict_lib.display.figures.consistency_model import noise_slider
+from ict_lib.display.plots import grid
+from ict_lib.exact.mixture import Mixture
+from ict_lib.grid import karras_sigmas
+
+
+def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int = 0) -> Explorer:
+    """Follow noise to images along the exact trajectories of a data set: the point, the denoiser, the end point.
+
+    All of the images are taken as a mixture of point masses, whose denoiser is exact; nothing is learned.
+
+    Args:
+        data: the images.
+        num: trajectories, one a column.
+        num_scales: positions of the slider.
+        seed: of the noise that the trajectories start from.
+    """
+    truth = Mixture(torch.ones(len(data)) / len(data), data.images.flatten(1), torch.zeros(len(data)))
+    sigmas = karras_sigmas(num_scales)
+    start = 80 * torch.randn(num, data.images[0].numel(), generator=torch.Generator().manual_seed(seed))
+    path = truth.trajectory(start.double(), sigmas)  # [num_scales, num, dims]
+    means = torch.stack([truth.denoiser(x, sigma) for x, sigma in zip(path, sigmas, strict=True)])
+    ends = path[:1].expand_as(path)
+    scale = c_in(sigmas, sigma_data=0.75)[:, None, None] * 0.9  # brings every level into the range of grey values
+    pictures = {"the noisy image x": path * scale, "the denoiser E[x₀ | x]": means, "the end point f(x, σ)": ends}
+    gap = (means - ends).square().mean(dim=(1, 2)).sqrt()
+    return Explorer(
+        sliders=[noise_slider(sigmas)],
+        panels=[Panel([_sheets(images, data.shape)], title=title) for title, images in pictures.items()],
+        readouts=[Readout("root-mean-square gap between denoiser and end point", gap, "{:.3f}")],
+        caption="Slide from right to left. The noisy images (each level rescaled) show a digit only below σ ≈ 1, "
+        "and the denoiser sharpens late. The end points do not move, by definition: f at any level gives them.",
+    )
+
+
+def _sheets(vectors: Tensor, shape: tuple[int, ...]) -> Image:
+    """Tile flattened images ``[num_scales, num, dims]`` into one row a level."""
+    sheets = [torch.from_numpy(grid(batch.view(-1, *shape), columns=len(batch))) for batch in vectors]
+    return Image(torch.stack(sheets), (0, 255), colored=shape[0] == 3)

@@ -1,0 +1,48 @@
+"""Write a run's model for diffusers: ``python -m ict_lib export digits/adm-small FOLDER``."""
+
+import argparse
+from pathlib import Path
+
+from ict_lib.export.card import model_card
+from ict_lib.export.pipeline import save_pipeline
+from ict_lib.files import write_atomically
+from ict_lib.run.record import read
+from ict_lib.run.trained import trained_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("run", help="name of a finished run, such as digits/adm-small")
+    parser.add_argument("folder", type=Path, help="gets the network, the scheduler and a model card")
+    parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
+
+
+def main(given: argparse.Namespace) -> int:
+    """Write the folder, and say how it is loaded."""
+    folder = export(given.run, given.folder, given.seed)
+    print(f'{folder}: load it with diffusers.ConsistencyModelPipeline.from_pretrained("{folder}")')
+    return 0
+
+
+def export(name: str, folder: Path, seed: int | None = None) -> Path:
+    """Write the trained model of a run as a folder that diffusers' ``ConsistencyModelPipeline`` loads, with its card.
+
+    Args:
+        name: of a finished run.
+        folder: made if it is missing.
+        seed: of the training; None takes the run's first.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: if the run has left no record or no weights, with the command that makes them.
+        ValueError: if the run has no such seed, or diffusers cannot hold its model, with the reason.
+        RuntimeError: if diffusers is not installed.
+    """
+    record = read(name)
+    run = record.run
+    seed = run.seeds[0] if seed is None else seed
+    save_pipeline(folder, trained_model(name, seed), run.recipe.sigma_max, run.recipe.rho)
+    write_atomically(folder / "README.md", model_card(record.manifest, exported_seed=seed).encode())
+    return folder

@@ -1,0 +1,175 @@
+"""What is drawn from a model and measured of it: `ict_lib.evaluation.measure`."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import Dataset, load_dataset
+from ict_lib.data.stand_in import stand_in
+from ict_lib.evaluation import measure as module
+from ict_lib.evaluation.measure import draw, extractor_of, measure, prepare, quick
+from ict_lib.exact.distances import frechet_distance
+from ict_lib.group import Alone
+from tests.test_evaluation_fidelity import KEYS, calls_home, noise, tiny  # noqa: F401 - fixtures
+
+PIXELS = {"frechet_pixels", "frechet_features", "sliced_wasserstein"}
+
+
+class Painter(nn.Module):
+    """A raw network that is no function of other images of its batch, and writes its labels down."""
+
+    def __init__(self, num_classes=0, size=1.0):
+        super().__init__()
+        self.classes = nn.Embedding(num_classes, 1) if num_classes else None
+        self.size = nn.Parameter(torch.tensor(size))
+        self.labels = []
+
+    def forward(self, x, c_noise, label=None):
+        self.labels.append(label)
+        shift = 0 if self.classes is None else self.classes(label)[:, :, None, None]
+        return self.size * torch.tanh(x.roll(1, dims=-1)) + shift
+
+
+def painter(num_classes=0, size=1.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ConsistencyModel(Painter(num_classes, size))
+
+
+class Pretended(Alone):
+    """One of several processes, whose exchanges are what it would have drawn in the place of the others."""
+
+    def __init__(self, rank, processes, drawn):
+        self.rank, self.processes, self.drawn = rank, processes, drawn
+
+    def gather(self, tensor):
+        self.drawn.append(tensor)
+        return [tensor] * self.processes
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits")
+
+
+# Value
+
+
+def test_a_conditional_model_is_asked_for_every_class_in_its_share(digits):
+    for num, share in ((1797, 1), (599, 1 / 3), (180, 180 / 1797)):
+        model = painter(10)
+        draw(model, digits, num, (80.0,), seed=0)
+        asked = torch.cat(model.network.labels)
+        counted = torch.bincount(asked, minlength=10)
+        assert (counted - share * torch.bincount(digits.labels, minlength=10)).abs().max() < 1
+        assert len(asked[:40].unique()) > 5  # the first images, which a page shows, are of many classes
+
+
+def test_labels_lying_in_order_of_classes_or_in_turns_do_not_matter():
+    for labels in (torch.arange(100) // 10, torch.arange(100) % 10):
+        model = painter(10)
+        draw(model, Dataset(noise(100, 1, 8, 8), labels, 10, "made"), 10, (80.0,), seed=0)
+        assert sorted(model.network.labels[0].tolist()) == list(range(10))
+
+
+def test_an_unconditional_model_is_given_no_label(digits):
+    model = painter()
+    draw(model, digits, 20, (80.0, 0.8), seed=0)
+    assert model.network.labels == [None, None]
+
+
+def test_quick_is_the_one_step_distance_to_all_or_to_some_images(digits, monkeypatch):
+    model = painter()
+    expected = frechet_distance(draw(model, digits, len(digits), (80.0,), 7), digits.images)
+    assert quick(model, digits, 80.0, 7) == {"frechet_pixels_1_step": expected}
+    monkeypatch.setattr(module, "QUICK", 200)
+    chosen = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))[:200]
+    expected = frechet_distance(draw(model, digits, 200, (80.0,), 7), digits.images[chosen])
+    assert quick(model, digits, 80.0, 7) == {"frechet_pixels_1_step": expected}
+
+
+# Invariant
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_the_processes_share_the_blocks_out(monkeypatch, digits, processes, num_classes):
+    """What the ranks draw, laid side by side, are the images that one process draws, in their order."""
+    monkeypatch.setattr(module, "BLOCK", 4)
+    model, drawn = painter(num_classes), {rank: [] for rank in range(processes)}
+    for rank in drawn:
+        images = draw(model, digits, 13, (80.0, 0.8), 3, Pretended(rank, processes, drawn[rank]))
+        assert len(images) == (13 if rank == 0 else 0)
+    together = torch.cat([part for parts in zip(*drawn.values(), strict=True) for part in parts])
+    assert torch.equal(together[:13].clamp(-1, 1), draw(model, digits, 13, (80.0, 0.8), 3))
+
+
+def test_no_two_blocks_and_no_two_seeds_are_alike(monkeypatch, digits):
+    monkeypatch.setattr(module, "BLOCK", 4)
+    images = draw(painter(), digits, 16, (80.0,), 3)
+    other = draw(painter(), digits, 16, (80.0,), 3 + 2**32)
+    assert len(torch.cat([images, other]).unique(dim=0)) == 32
+
+
+def test_drawing_is_repeatable_and_leaves_the_random_state_alone(digits):
+    before = torch.get_rng_state()
+    images = draw(painter(10), digits, 20, (80.0,), seed=1)
+    assert torch.equal(images, draw(painter(10), digits, 20, (80.0,), seed=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Independent reference: the truth has the best numbers
+
+
+def test_real_digits_beat_noise_in_every_number(digits):
+    real, noisy = measure(digits.images[::4], digits, "x"), measure(noise(450, 1, 8, 8), digits, "x")
+    assert set(real) == {f"{name}_x" for name in PIXELS | set(KEYS)}
+    for name in ("frechet_pixels_x", "frechet_features_x", "sliced_wasserstein_x", "fid_x", "kid_x"):
+        assert real[name] < 0.2 * noisy[name], name
+    for name in ("precision_x", "recall_x", "inception_score_x"):
+        assert real[name] > 1.5 * noisy[name], name
+
+
+# Shapes, and which extractor is whose
+
+
+def test_images_are_clipped_and_of_the_datas_shape(digits):
+    images = draw(painter(size=50.0), digits, 20, (80.0,), seed=1)
+    assert images.shape == (20, 1, 8, 8)
+    assert images.abs().max() == 1
+
+
+def test_a_stand_in_is_measured_as_what_it_stands_for(digits):
+    assert [extractor_of(name) for name in ("digits", "stand-in of digits")] == ["digits"] * 2
+    others = ("cifar10", "stand-in of cifar10", "fashion_mnist", "imagenet64", "made")
+    assert {extractor_of(name) for name in others} == {"inception"}
+    assert "frechet_features_x" in measure(digits.images[:20], stand_in("digits", 30), "x")
+
+
+def test_other_data_sets_are_measured_with_inception(tiny):  # noqa: F811
+    found = measure(noise(20, 3, 32, 32), stand_in("cifar10", 30), "2_steps")
+    assert set(found) == {f"{key}_2_steps" for key in KEYS}
+
+
+# Errors
+
+
+def test_missing_inception_weights_are_noticed_before_training(digits, calls_home):  # noqa: F811
+    prepare(digits)
+    assert calls_home == []
+    with pytest.raises(RuntimeError, match="ICT_INCEPTION"):
+        prepare(replace(digits, name="cifar10"))
+    assert calls_home
+
+
+def test_no_image_is_refused(digits):
+    with pytest.raises(ValueError, match="num is 0"):
+        draw(painter(), digits, 0, (80.0,), 0)
+
+
+def test_a_network_of_other_classes_is_refused(digits):
+    with pytest.raises(ValueError, match="num_classes of the data is 10: 1000, as the network has, is needed"):
+        draw(painter(1000), digits, 20, (80.0,), 0)
