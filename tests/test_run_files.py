@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from ict_lib.config import Run, check_processes, read_run, run_from
@@ -162,7 +163,7 @@ def in_force(name):
     recipe |= {**ends, "huber_c": f"{distance.huber_c(1)} sqrt(d)"}
     options = {key: parameter.default for key, parameter in inspect.signature(NETWORKS[run.network]).parameters.items()}
     options = {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()} | run.network_options
-    used = Learner(NETWORKS["mlp"]((1, 8, 8), width=8, blocks=1), ICT).optimizer.defaults
+    used = Learner(torch.nn.Linear(1, 1), ICT).optimizer.defaults
     optimizer = {"betas": list(used["betas"]), "weight_decay": used["weight_decay"]}
     groups = {"recipe": recipe, "network_options": options, "optimizer": optimizer}
     flat = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
