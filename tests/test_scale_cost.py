@@ -13,7 +13,6 @@ from ict_lib.data.stand_in import stand_in
 from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.sampling import sample
 from ict_lib.scale.cost import (
-    MAPPED,
     SAMPLED,
     LiveBytes,
     Memory,
@@ -125,7 +124,6 @@ def test_cts_teacher_has_weights_of_its_own_in_memory_and_on_disk():
 
 
 def test_imagenet_stays_in_its_file_but_for_the_labels():
-    assert MAPPED == ("imagenet64",)
     assert memory(ADM, COUNTED).always["data set"] == 1_281_167 * 8
     assert disk(ADM, COUNTED)["data set"] == 1_281_167 * (3 * 64 * 64 + 8)
     assert data_bytes("digits") < digits.load().pixels.nbytes  # which are floats

@@ -1,5 +1,6 @@
 """The timer, and what is timed with it: `ict_lib.scale.speed`. None of these tests says how fast anything is."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -43,11 +44,10 @@ def test_the_bare_passes_are_four_forward_passes_of_each_image_and_step(micro_ba
 
 
 def test_a_speed_says_what_was_trained():
-    found = measure_speed(replace(SMALL, precision="fp16", compile=True), FLOPS, seconds=1.0)
-    assert (found.batch, found.precision, found.compiled, found.peak_memory) == (16, "fp32", False, None)  # on a CPU
-    assert found.images_per_second > 16
-    assert 2 <= found.steps <= 200
-    assert found.device.startswith("CPU")
+    rate, how = measure_speed(replace(SMALL, precision="fp16", compile=True), FLOPS, seconds=1.0)
+    assert rate > 16
+    steps = re.fullmatch(r"measured on CPU, .*: (\d+) steps, batches of 16, fp32", how)  # neither fp16 nor compiled
+    assert 2 <= int(steps[1]) <= 200
 
 
 # --- invariant ---
@@ -66,14 +66,13 @@ def test_works_take_turns_and_stop_in_time():
 
 
 def test_a_large_network_takes_few_images_and_two_steps_on_a_cpu():
-    found = measure_speed(SMALL, flops=10**15, seconds=0.0)
-    assert (found.batch, found.steps) == (1, 2)
+    assert "2 steps, batches of 1, " in measure_speed(SMALL, flops=10**15, seconds=0.0)[1]
 
 
 def test_nothing_is_written_or_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = replace(SMALL, evaluate_every=1, measure_every=1, checkpoint_every=1, steps=1, tensorboard=True)
-    assert measure_speed(run, FLOPS, seconds=0.0).steps == 2  # more than the run has
+    assert "2 steps" in measure_speed(run, FLOPS, seconds=0.0)[1]  # more than the run has
     assert list(tmp_path.iterdir()) == []
 
 
