@@ -1,4 +1,4 @@
-"""The one door: ``python -m ict_lib run | plan | bench | rounding | export | data | tensorboard``; each has ``--help``."""
+"""The one door: ``python -m ict_lib COMMAND``; ``--help`` lists the commands."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ COMMANDS = {  # command -> module with add_arguments(parser) and main(given), an
 
 def main(words: list[str]) -> int:
     """Execute one command and return its exit code: 0 done, 1 failed, 2 refused."""
-    whole = argparse.ArgumentParser(prog="python -m ict_lib", description=__doc__.partition(":")[0])
+    whole = argparse.ArgumentParser(prog="python -m ict_lib", description=__doc__.partition(";")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, does) in COMMANDS.items():
         commands.add_parser(name, help=does, add_help=False)

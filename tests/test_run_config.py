@@ -169,7 +169,7 @@ def test_training_needs_no_jupyter_and_loads_in_three_seconds():
         ({"seed": 0}, "unknown parameter 'seed': did you mean 'seeds'"),
         ({"folder": "x"}, "unknown parameter 'folder'"),
         ({1: 2}, "unknown parameter 1"),
-        ({"recipe": {"drpout": 0.1}}, "unknown field 'drpout' of Recipe: did you mean 'dropout'"),
+        ({"recipe": {"drpout": 0.1}}, "unknown field of Recipe 'drpout': did you mean 'dropout'"),
         ({"recipe": {"dropout": 2}}, "dropout is 2: 0 <= dropout < 1"),
         ({"recipe": ["dropout"]}, "recipe is .*a dict of fields"),
         ({"preset": "ict"}, "preset is 'ict'"),

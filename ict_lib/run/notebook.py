@@ -26,6 +26,8 @@ def main(given: argparse.Namespace) -> int:
     """Execute a run and return the exit code: 0 done, 1 a cell failed."""
     values = asked(given.run, given.changes, given.dry)
     run = checked(values)
+    from papermill import PapermillExecutionError  # half a second that a refused run need not wait for
+
     lock = hold(results_folder(run.name))
     if given.anew:
         forget(run)
@@ -33,7 +35,7 @@ def main(given: argparse.Namespace) -> int:
     print(f"run {run.name}: {trainings} in {run.notebook}", file=sys.stderr)
     try:
         notebook = execute_notebook(values, run)
-    except RuntimeError as error:
+    except PapermillExecutionError as error:
         print(f"{error}\nfailed: the notebook with its error is runs/{run.name}/failed.ipynb", file=sys.stderr)
         return 1
     finally:
@@ -100,7 +102,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     Raises:
         papermill.PapermillExecutionError: if a cell failed; the results of an earlier run are then as they were.
     """
-    import papermill  # half a second that a refused run need not wait for
+    import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures

@@ -12,7 +12,7 @@ from ict_lib.config import Run
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.group import Alone
-from ict_lib.networks.lpips import perceptual_network
+from ict_lib.networks.lpips import perceptual
 from ict_lib.objective import LossOutput, check_distance
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
@@ -125,7 +125,6 @@ class Training(Iterator[Metrics]):
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
         run, shape = self.run, self.data.shape
-        perceptual = perceptual_network(self.device) if run.recipe.distance == "lpips" else None
         check_distance(run.recipe, shape, self.device, perceptual)
         student = arrange(build_model(run, shape, self.data.num_classes, self.seed).to(self.device))
         learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
