@@ -26,7 +26,7 @@ book: $(READY) ## build the book into _build/html; quick where nothing changed
 	@$(PYTHON) book/build.py
 
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY) ## style of code and notebooks; no outputs and no machine's paths in them
 	$(PYTHON) -m ruff check .

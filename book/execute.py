@@ -74,8 +74,11 @@ def digest(files: Iterable[Path], more: str = "") -> str:
 
 def imports(code: str) -> set[str]:
     """Modules that code may load: those of its import statements, and of strings such as ``"ict_lib.grid"``."""
-    found = set()
-    for node in ast.walk(ast.parse(code)):
+    found, waiting = set(), [ast.parse(code)]
+    while waiting:
+        node = waiting.pop()
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        waiting += node.orelse if for_types else ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -13,6 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Small networks gain nothing from a second thread, and two threads wait for each other where the cores are shared.
 # Set before torch is loaded; notebooks and commands that the tests start inherit it.
@@ -93,14 +94,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def built_book() -> Path:
-    """The folder of the built pages; built anew only where something changed."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "book" / "build.py")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The folder of the built pages; built anew only where something changed, by one process of the tests."""
+    command = [sys.executable, str(ROOT / "book" / "build.py")]
+    with FileLock(ROOT / ".book.lock"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"the book does not build:\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}", pytrace=False)
     return ROOT / "_build" / "html"

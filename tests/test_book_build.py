@@ -1,85 +1,197 @@
-"""The book's builder: what makes chapters run again, and what a reader sees while they run."""
-
-from __future__ import annotations
+"""The book's builder: what makes a chapter run again, and what a reader sees while they run."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests import lint_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = {
+    "ict_lib/__init__.py": "",
+    "ict_lib/one.py": "import numpy\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import ict_lib.unused",
+    "ict_lib/room/__init__.py": "",
+    "ict_lib/room/two.py": "def late():\n    from ict_lib.room import three\n\nstart = 'ict_lib.program'",
+    "ict_lib/room/three.py": "",
+    "ict_lib/room/widget.js": "",
+    "ict_lib/program.py": "",
+    "ict_lib/unused.py": "",
+    "ict_lib/__pycache__/one.pyc": "",
+    "runs/toy/metrics.jsonl": "",
+    "runs/toy/notes.txt": "",
+    "runs/preview/metrics.jsonl": "",
+    "book/table.csv": "",
+    "requirements.txt": "",
+    "_config.yml": "execute: {timeout: 60}",
+    "_toc.yml": "{root: book/a, chapters: [{file: book/b}]}",
+}
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The module book/build.py, its root moved to an empty place with a library and a run."""
-    monkeypatch.syspath_prepend(str(ROOT / "book"))
-    spec = importlib.util.spec_from_file_location("book_build", ROOT / "book" / "build.py")
+def project(tmp_path: Path) -> Path:
+    """A small project of its own, with two chapters: one imports ``one``, the other ``room.two``."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf8")
+    shutil.copy(ROOT / "book" / "execute.py", tmp_path / "book")
+    write_chapter(tmp_path, "a", "from ict_lib import one")
+    write_chapter(tmp_path, "b", "import ict_lib.room.two as two")
+    return tmp_path
+
+
+def write_chapter(project: Path, name: str, *cells: str, prose: str = "", **metadata: object) -> None:
+    code = [nbformat.v4.new_code_cell(cell, metadata=metadata, id=f"c{i}") for i, cell in enumerate(cells)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(prose, id="prose"), *code])
+    nbformat.write(notebook, project / "book" / f"{name}.ipynb")
+
+
+def load(project: Path):
+    """The module book/execute.py of a project."""
+    spec = importlib.util.spec_from_file_location("book_execute", project / "book" / "execute.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("ict_lib/grid.py", "runs/toy/metrics.jsonl", "requirements.txt", "book/teacher.ipynb"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("one", "utf8")
-    for name in ("ROOT", "BUILD", "HTML", "STATE"):
-        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).relative_to(ROOT))
-    yield module
-    sys.modules.pop("web_assets", None)
+    return module
 
 
-@pytest.mark.parametrize("name", ["ict_lib/grid.py", "ict_lib/new.js", "runs/toy/metrics.jsonl", "requirements.txt"])
-def test_digest_follows_what_chapters_use(build, name):
-    before = build.digest(build.library_files())
-    (build.ROOT / name).write_text("two", "utf8")
-    assert build.digest(build.library_files()) != before
+# Value: what a chapter depends on
 
 
 @pytest.mark.parametrize(
-    "name", ["ict_lib/__pycache__/grid.pyc", "runs/preview/metrics.jsonl", "runs/toy/notes.txt", "book/teacher.ipynb"]
+    ("name", "again"),
+    [
+        ("ict_lib/__init__.py", "ab"),
+        ("ict_lib/one.py", "a"),
+        ("ict_lib/room/__init__.py", "b"),
+        ("ict_lib/room/two.py", "b"),
+        ("ict_lib/room/three.py", "b"),  # imported in a function
+        ("ict_lib/room/widget.js", "b"),  # read by what lies beside it
+        ("ict_lib/program.py", "b"),  # started by its name
+        ("ict_lib/unused.py", ""),
+        ("ict_lib/__pycache__/one.pyc", ""),
+        ("runs/toy/metrics.jsonl", "ab"),
+        ("runs/toy/new.yaml", "ab"),
+        ("runs/toy/notes.txt", ""),
+        ("runs/preview/metrics.jsonl", ""),
+        ("book/table.csv", "ab"),
+        ("requirements.txt", "ab"),
+    ],
 )
-def test_digest_ignores_the_rest(build, name):
-    before = build.digest(build.library_files())
-    (build.ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-    (build.ROOT / name).write_text("two", "utf8")
-    assert build.digest(build.library_files()) == before
+def test_a_chapter_runs_again_where_something_changed_that_it_reaches(project, name, again):
+    execute = load(project)
+    before = {page: execute.key(f"book/{page}") for page in "ab"}
+    (project / name).write_text("changed = 1", "utf8")
+    assert [page for page in "ab" if execute.key(f"book/{page}") != before[page]] == list(again)
 
 
-def test_cache_goes_only_when_the_library_changed(build):
-    cache = build.BUILD / ".jupyter_cache"
-    library = build.digest(build.library_files())
-    build.clear(library)
-    for folder in (cache, build.HTML, build.BUILD / ".doctrees"):
-        folder.mkdir(parents=True)
-    build.clear(library)
-    assert cache.exists()
-    assert not build.HTML.exists()
-    assert not (build.BUILD / ".doctrees").exists()
-    build.clear("another")
-    assert not cache.exists()
+def test_cells_and_their_tags_count_and_prose_does_not(project):
+    execute = load(project)
+    before = execute.key("book/a")
+    write_chapter(project, "a", "from ict_lib import one", prose="other words")
+    assert execute.key("book/a") == before
+    write_chapter(project, "a", "from ict_lib import one", tags=["hide-input"])
+    assert execute.key("book/a") != before
 
 
-def test_an_unreadable_state_counts_as_none(build):
-    build.BUILD.mkdir()
-    build.STATE.write_text("{", "utf8")
-    assert build.read_state() == {}
+def test_a_chapter_that_cannot_be_parsed_depends_on_the_whole_library(project):
+    execute = load(project)
+    write_chapter(project, "a", "%time 1")
+    before = execute.key("book/a")
+    (project / "ict_lib/unused.py").write_text("changed = 1", "utf8")
+    assert execute.key("book/a") != before
 
 
-def test_progress_says_which_chapter_of_how_many(build, capsys):
-    progress = build.Progress(["book/introduction", "book/teacher"])
-    for line in (
-        "reading sources... [ 50%] book/teacher",
-        "/somewhere/book/teacher.ipynb: Executing notebook using local CWD [mystnb]",
-        "/somewhere/book/teacher.ipynb: Executed notebook in 12.61 seconds [mystnb]",
-        "/somewhere/book/introduction.ipynb: Using cached notebook: ID=2 [mystnb]",
-    ):
-        progress.read(line)
-    assert capsys.readouterr().out.splitlines() == [
-        "[1/2] book/teacher: running its cells ...",
-        "[1/2] book/teacher: ran in 13 s",
-        "[2/2] book/introduction: unchanged, not run again",
-    ]
+def test_the_books_own_chapters_reach_what_they_show():
+    execute = load(ROOT)
+    code = {page: [c.source for c in execute.read(page).cells if c.cell_type == "code"] for page in execute.chapters()}
+    reached = {page: execute.reached("\n".join(cells)) for page, cells in code.items()}
+    library = ROOT / "ict_lib"
+    for page in ("book/consistency_model", "book/teacher"):
+        assert {library / "objective.py", library / "training" / "step.py"} <= reached[page]
+        assert library / "display" / "explorer.js" in reached[page]
+    for page in ("book/introduction", "book/consistency_model"):
+        assert not [path for path in reached[page] if {"run", "scale", "export"} & set(path.parts)]
+    assert library / "training" / "program.py" in reached["book/scale"]  # torchrun starts it
+
+
+# Invariant: what was executed is not executed again, side by side as one after the other
+
+RUN = """
+import execute
+if __name__ == "__main__":
+    execute.set_environment()
+    execute.BUILD.mkdir(exist_ok=True)
+    keys = {page: execute.key(page) for page in execute.chapters()}
+    execute.forget(keys)
+    print(*execute.execute(list(keys)), sep="\\n\\n")
+"""
+MEET = """
+import time
+from pathlib import Path
+Path({mine!r}).touch()
+end = time.monotonic() + 30
+while not Path({other!r}).exists() and time.monotonic() < end:
+    time.sleep(0.05)
+print("met", Path({other!r}).exists())
+"""
+
+
+def run(project: Path, **environment: str) -> str:
+    (project / "book" / "run.py").write_text(RUN, "utf8")
+    done = subprocess.run(
+        [sys.executable, "book/run.py"], cwd=project, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def printed(project: Path, page: str) -> str:
+    execute = load(project)
+    _, notebook = execute.get_cache(execute.CACHE).merge_match_into_notebook(execute.read(f"book/{page}"))
+    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def test_chapters_run_side_by_side_once_whatever_the_callers_environment(project):
+    seen = "import os, sys, ict_lib\nprint(os.environ['OMP_NUM_THREADS'], ict_lib.__path__[0], os.getcwd())"
+    plots = "import matplotlib\nprint(matplotlib.get_backend())"
+    write_chapter(project, "a", MEET.format(mine="a.met", other="b.met"), seen, "from ict_lib import one")
+    write_chapter(project, "b", MEET.format(mine="b.met", other="a.met"), plots)
+    said = run(project, MPLBACKEND="Agg", OMP_NUM_THREADS="2", PYTHONPATH=str(ROOT))
+    assert "FAILED" not in said, said
+    assert printed(project, "a").split() == ["met", "True", "1", str(project / "ict_lib"), str(project / "book")]
+    assert "inline" in printed(project, "b")
+    assert run(project).count("unchanged, not run again") == 2
+    (project / "ict_lib/one.py").write_text("changed = 1", "utf8")
+    said = run(project)
+    assert "book/b: unchanged, not run again" in said
+    assert "[1/1] book/a: ran in" in said
+
+
+# Errors
+
+
+def test_a_failed_cell_is_named_with_its_error_and_the_others_are_kept(project):
+    write_chapter(project, "a", "print(1)", "import os\nos._exit(3)")
+    write_chapter(project, "b", "x = 0", "1 / x", "print(2)")
+    said = run(project)
+    assert "book/b.ipynb, code cell 2 of 3:\n\n1 / x\n" in said
+    assert "ZeroDivisionError: division by zero" in said
+    assert "book/a.ipynb, code cell 2 of 2:\n\nimport os\nos._exit(3)\n\nDeadKernelError" in said
+    assert "\x1b" not in said
+    write_chapter(project, "b", "x = 1", "1 / x", "print(2)")
+    assert "book/b: ran in" in run(project)
+
+
+def test_an_unreadable_state_counts_as_none(project):
+    execute = load(project)
+    execute.BUILD.mkdir()
+    execute.KEYS.write_text("{", "utf8")
+    assert execute.read_json(execute.KEYS) == {}
 
 
 def test_lint_finds_stored_results_and_machine_paths():

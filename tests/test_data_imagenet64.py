@@ -124,32 +124,19 @@ from pathlib import Path
 from ict_lib.data.imagenet64_sources import source_of
 from ict_lib.data.packing import pack
 
-target, seconds, workers = Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+target = Path(sys.argv[2])
 made = replace(source_of(Path(sys.argv[1])), stretch=5)
 
 def slow(start, stop):
     (target / f"{os.getpid()}.pid").touch()
-    time.sleep(seconds)
+    time.sleep(0.3)
     return made.read(start, stop)
 
 if __name__ == "__main__":
     target.mkdir()
-    for done in pack(replace(made, read=slow), target / "imagenet64", workers):
+    for done in pack(replace(made, read=slow), target / "imagenet64", workers=2):
         pass
 """
-
-
-@pytest.fixture
-def slowly(photographs, tmp_path):
-    """Start to pack in a process of its own, which takes its time."""
-
-    def start(seconds, workers=0):
-        (tmp_path / "slowly.py").write_text(SLOWLY)
-        words = [tmp_path / "slowly.py", photographs, tmp_path / "t", seconds, workers]
-        here = os.environ | {"PYTHONPATH": str(Path(packing.__file__).parents[2])}
-        return subprocess.Popen([sys.executable, *map(str, words)], env=here)
-
-    return start
 
 
 def wait_for(what, seconds=60):
@@ -159,28 +146,23 @@ def wait_for(what, seconds=60):
     assert what()
 
 
-def test_killed_and_started_again_it_ends_with_the_same_files(slowly, photographs, data_root, tmp_path):
-    target = tmp_path / "t" / "imagenet64"
-    progress, started = target / packing.PROGRESS, slowly(0.3)
+def test_killed_it_leaves_no_process_and_started_again_it_ends_with_the_same_files(photographs, data_root, tmp_path):
+    (tmp_path / "slowly.py").write_text(SLOWLY)
+    target, here = tmp_path / "t" / "imagenet64", {"PYTHONPATH": str(Path(packing.__file__).parents[2])}
+    words = [sys.executable, tmp_path / "slowly.py", photographs, tmp_path / "t"]
+    started, progress = subprocess.Popen(words, env=os.environ | here), target / packing.PROGRESS
     wait_for(lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 3)
+    pids = [int(path.stem) for path in (tmp_path / "t").glob("*.pid")]
+    assert len(pids) == 2
     started.send_signal(signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
     with pytest.raises(FileNotFoundError, match="unfinished; this makes it or goes on"):
         imagenet64.load(tmp_path / "t")
+    wait_for(lambda: not any(map(alive, pids)), 20)
     done = list(pack(source(photographs), target))
     assert 10 <= done[0] < 24  # what was there
     assert done[-1] == 24
     assert contents(target) == contents(data_root / "imagenet64")
-
-
-def test_workers_end_when_the_command_is_killed(slowly, tmp_path):
-    started = slowly(2, workers=2)
-    wait_for(lambda: len(list((tmp_path / "t").glob("*.pid"))) == 2)
-    pids = [int(path.stem) for path in (tmp_path / "t").glob("*.pid")]
-    assert all(map(alive, pids))
-    started.kill()
-    started.wait()
-    wait_for(lambda: not any(map(alive, pids)), 20)
 
 
 def alive(pid):

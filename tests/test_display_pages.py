@@ -1,31 +1,37 @@
 """What pages show besides the Explorer itself: its uses in the chapters, still figures, quoted code, progress."""
 
+import base64
 import io
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from ict_lib.display.explorers import digits_explorer, learning_explorer, teacher_explorer, trajectory_explorer
-from ict_lib.display.explorers_scale import rounding_explorer
-from ict_lib.run_config import RunConfig
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
+from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.display import progress as shown
-from ict_lib.display.plots import curves, grid, save_grid
-from ict_lib.display.progress import Newest, images_per_second, progress
+from ict_lib.display.figures.consistency_model import trajectory_explorer
+from ict_lib.display.figures.introduction import digits_explorer
+from ict_lib.display.figures.reproduce import learning_explorer
+from ict_lib.display.figures.scale import rounding_explorer
+from ict_lib.display.figures.teacher import teacher_explorer
+from ict_lib.display.plots import curves, grid
+from ict_lib.display.progress import images_per_second, progress
 from ict_lib.display.source import say, source
-from ict_lib.exact.point_mass import consistency_loss, scaled_gradient
+from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gradient
 from ict_lib.exact.toy import three_modes
 from ict_lib.grid import karras_sigmas
 from ict_lib.run.record import Record
 from ict_lib.techniques.curriculum import doubling
-from ict_lib.training import Metrics, train
+from ict_lib.training import Metrics, train, training_step
+from ict_lib.training.measuring import write_picture
 from tests.test_display_explorer import unpack
 
 matplotlib.use("Agg")
@@ -69,8 +75,6 @@ def test_the_minimum_that_is_drawn_minimises_the_weighted_loss():
 
 
 def _factor(sigmas, which):
-    from ict_lib.exact.point_mass import gradient_parts
-
     return float(gradient_parts(1.0, 0.0, 0.0, sigmas)[which == "teacher"])
 
 
@@ -89,17 +93,11 @@ def test_the_digits_figure_ends_on_real_digits():
 def test_a_grid_holds_every_image_where_it_belongs():
     images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 4, 4)
     sheet = grid(images, columns=3)
-    assert sheet.shape == (9, 14)
-    assert [int(sheet[r, c]) for r, c in ((0, 0), (0, 5), (0, 10), (5, 0), (5, 5))] == [0, 64, 128, 191, 255]
-    assert int(sheet[5, 10]) == 255  # an empty place is paper
-    assert int(sheet[4, 0]) == 255  # and so is the line between two rows
-
-
-def test_a_saved_grid_is_the_grid(tmp_path):
-    images = torch.rand(6, 1, 8, 8) * 2 - 1
-    save_grid(tmp_path / "g.png", images, columns=3, zoom=2)
-    pixels = matplotlib.pyplot.imread(tmp_path / "g.png")[::2, ::2, 0] * 255
-    assert np.abs(pixels - grid(images, 3)).max() < 0.51
+    assert sheet.shape == (11, 16)
+    assert [int(sheet[r, c]) for r, c in ((1, 1), (1, 6), (1, 11), (6, 1), (6, 6))] == [0, 64, 128, 191, 255]
+    assert int(sheet[6, 11]) == 255  # an empty place is paper
+    assert int(sheet[5, 1]) == 255  # and so is the line between two rows
+    assert grid(images.expand(5, 3, 4, 4)).shape[2:] == (3,)
 
 
 def test_speed_is_that_between_two_records():
@@ -109,35 +107,43 @@ def test_speed_is_that_between_two_records():
     assert images_per_second(first, second) == 500
 
 
-def test_only_the_newest_images_are_shown(monkeypatch):
-    """One place on the page, filled once and then filled again."""
-    places = []
-
-    class Place:
-        def __init__(self, picture):
-            self.pictures = [picture]
-            places.append(self)
-
-        def update(self, picture):
-            self.pictures.append(picture)
-
-    monkeypatch.setattr(shown, "display", lambda picture, display_id: Place(picture))
-    newest = Newest()
-    kept = []
-    board = SimpleNamespace(picture=lambda name, sheet, step: kept.append((name, sheet.shape, step)))
-    for step, size in enumerate((8, 8, 32)):
-        newest.show(torch.zeros(25, 1, size, size), step, board)
-    assert kept == [("samples", (26, 89), 0), ("samples", (26, 89), 1), ("samples", (98, 329), 2)]
-    (place,) = places
-    decoded = [matplotlib.image.imread(io.BytesIO(picture.data), format="png").shape for picture in place.pictures]
-    assert decoded == [(34, 358, 4), (34, 358, 4), (130, 1318, 4)]
+SMALL = Run(steps=6, log_every=2, batch_size=8, network_options={"width": 8, "blocks": 1}, device="cpu")
 
 
-def test_progress_passes_everything_on(capsys):
-    config = RunConfig(steps=6, log_every=2, batch_size=8, network_options={"width": 8, "blocks": 1})
-    seen = list(progress(train(config)))
+def looking(training, folder):
+    """A training that leaves a picture at each line but the second, whose grey says the step."""
+
+    def look(training, steps_taken):
+        if training.step != 4:
+            write_picture(
+                folder / "looks" / f"step-{training.step:09d}.png", torch.full((6, 1, 8, 8), training.step / 9)
+            )
+        return {}
+
+    training.evaluate = look
+    return training
+
+
+def test_progress_passes_everything_on_and_shows_no_picture_on_a_terminal(tmp_path, capsys):
+    seen = list(progress(looking(train(SMALL, folder=tmp_path), tmp_path)))
     assert [m.step for m in seen] == [2, 4, 6]
-    assert "seed 0" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "seed 0: 100%" in said.err
+    assert "6/6 steps, N=321, loss=" in said.err
+    assert said.out == ""
+
+
+def test_a_notebook_shows_the_newest_samples_alone(tmp_path):
+    """One place on the page, filled once and then filled again."""
+    InteractiveShell.instance()
+    try:
+        with capture_output() as captured:
+            list(progress(looking(train(SMALL, folder=tmp_path), tmp_path)))
+    finally:
+        InteractiveShell.clear_instance()
+    pictures = [base64.b64decode(output.data["image/png"]) for output in captured.outputs]
+    levels = [matplotlib.image.imread(io.BytesIO(picture), format="png")[4, 4, 0] for picture in pictures]
+    assert levels == pytest.approx([(1 + step / 9) / 2 for step in (2, 6)], abs=0.01)
 
 
 # --- reference: quoted code is the library's ---
@@ -158,6 +164,10 @@ def test_quoted_classes_lose_the_docstrings_of_their_methods_too():
     assert "return skip * x" in source(ConsistencyModel).data
 
 
+def test_the_training_step_fits_on_a_page():
+    assert len(source(training_step).data.splitlines()) <= 25
+
+
 def test_say_keeps_markdown():
     assert (
         say(
@@ -171,18 +181,44 @@ def test_say_keeps_markdown():
 # --- shapes ---
 
 
-def test_the_learning_figure_has_one_position_a_snapshot():
-    explorer = learning_explorer([10, 20, 30], [torch.zeros(4, 1, 8, 8)] * 3, [9.0, 3.0, 1.0])
-    assert explorer.index == [2]
-    assert len(explorer.spec["sliders"][0]["text"]) == 3
-    json.dumps(explorer.spec)
+@pytest.fixture
+def record(tmp_path):
+    """A run of two seeds, of which the second has pictures of two steps."""
+
+    def build(channels=1, size=8, steps=(10, 30)):
+        lines = [{"seed": s, "step": k, "loss": 1.0} for s in (3, 4) for k in (10, 20, 30)]
+        for line in lines:
+            if line["step"] != 20:
+                line["frechet_pixels_1_step"] = line["seed"] / line["step"]
+        for step in steps:
+            images = torch.linspace(-1, 1, channels).view(1, channels, 1, 1).expand(4, channels, size, size) * step / 30
+            write_picture(tmp_path / "seed-4" / "looks" / f"step-{step:09d}.png", images, columns=2)
+        return Record("r", {"run": {**replace(SMALL, seeds=[3, 4]).to_dict(), "recipe": {}}}, lines, tmp_path)
+
+    return build
 
 
-def test_the_learning_figure_shows_colours_where_the_images_have_them():
-    explorer = learning_explorer([1, 2], [torch.ones(4, 3, 8, 8), torch.zeros(4, 3, 8, 8)], [2.0, 1.0])
-    mark = explorer.spec["panels"][0]["marks"][0]
+def test_the_learning_figure_has_one_position_a_look(record):
+    explorer = learning_explorer(record(), seed=4)
+    assert explorer.index == [1]
+    assert explorer.spec["sliders"][0]["text"] == ["10", "30"]
+    pixels = explorer.spec["panels"][0]["marks"][0]["pixels"]
+    assert pixels["shape"] == [2, 19, 19]  # not as enlarged as the file
+    assert unpack(explorer, pixels)[:, 1, 1].tolist() == [round((1 - 1 / 3) * 127.5), 0]
+    line, _ = explorer.spec["panels"][1]["marks"]
+    np.testing.assert_allclose(unpack(explorer, line["y"])[0], [4 / 10, 4 / 30], rtol=1e-6)
+    assert json.loads(json.dumps(explorer.spec)) == explorer.spec
+
+
+def test_the_learning_figure_shows_colours_where_the_images_have_them(record):
+    mark = learning_explorer(record(channels=3, size=32), seed=4).spec["panels"][0]["marks"][0]
     assert mark["colored"] is True
-    assert mark["pixels"]["shape"] == [2, 8, 10 * 9 - 1, 3]
+    assert mark["pixels"]["shape"] == [2, 67, 67, 3]
+
+
+def test_without_two_looks_there_is_no_learning_figure(record):
+    assert learning_explorer(record()) is None  # the first seed has none
+    assert learning_explorer(record(steps=(10,)), seed=3) is None
 
 
 def test_the_rounding_figure_shows_what_was_measured_of_each_grid_and_precision():

@@ -1,5 +1,6 @@
 """A run in TensorBoard: `ict_lib.display.tensorboard`, by what TensorBoard itself reads from the event files."""
 
+import argparse
 import io
 import subprocess
 import sys
@@ -8,24 +9,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from ict_lib.run_config import RunConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer
 
-from ict_lib.display.plots import grid
-from ict_lib.display.tensorboard import TensorBoardLog, convert, main
+from ict_lib.config import Run
+from ict_lib.display.tensorboard import TensorBoardLog, add_arguments, main, write_tensorboard
+from ict_lib.files import read_lines
 from ict_lib.run import record as records
 from ict_lib.training import train
-
-
-@pytest.fixture(autouse=True)
-def names_in_order(monkeypatch):
-    """Files are read in the order of their names: by the second, then by a counter without leading zeros.
-
-    A training that was interrupted goes on seconds later; a test does not.
-    """
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
+from ict_lib.training.measuring import write_picture
 
 
 def line(step, seed=0, **more):
@@ -51,9 +43,8 @@ def steps(folder, tag="loss"):
 
 
 def test_every_number_of_a_line_is_a_scalar_at_its_step(tmp_path):
-    log = TensorBoardLog(tmp_path, seed=3)
-    log.append(line(50, seed=3, images_seen=12800))
-    log.append(line(100, seed=3, images_seen=25600, frechet_pixels_1_step=0.4769, note="text", nothing=None))
+    log = TensorBoardLog(tmp_path / "seed-3", [line(50, seed=3, images_seen=12800)])
+    log.add(line(100, seed=3, images_seen=25600, frechet_pixels_1_step=0.4769, note="text", nothing=None))
     assert log.folder == tmp_path / "tensorboard" / "seed-3"
     assert scalars(log.folder) == {
         "num_scales": [(50, 11), (100, 11)],
@@ -65,62 +56,34 @@ def test_every_number_of_a_line_is_a_scalar_at_its_step(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_comes_back_level_for_level(tmp_path, channels):
-    gen = torch.Generator().manual_seed(0)
-    sheet = grid(2 * torch.rand(7, channels, 8, 8, generator=gen) - 1, columns=4)
-    log = TensorBoardLog(tmp_path, 0)
-    log.picture("samples", sheet, 300)
+def test_the_samples_of_a_step_come_back_level_for_level(tmp_path, channels):
+    gen, path = torch.Generator().manual_seed(0), tmp_path / "seed-0" / "looks" / "step-000000300.png"
+    write_picture(path, 2 * torch.rand(7, channels, 8, 8, generator=gen) - 1, columns=4)
+    log = TensorBoardLog(tmp_path / "seed-0")
+    log.add(line(200)), log.add(line(300))
     (event,) = read(log.folder).Images("samples")
     assert event.step == 300
-    shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))  # always in colour
-    assert np.array_equal(shown, sheet if channels == 3 else np.stack([sheet] * 3, axis=2))
+    assert np.array_equal(Image.open(io.BytesIO(event.encoded_image_string)), Image.open(path))
 
 
 # Invariant: an interruption shows nowhere
 
 
-def interrupted(folder, seed=0):
-    """A training that wrote up to step 5 and whose newest checkpoint is of step 3; nothing was closed."""
-    log = TensorBoardLog(folder, seed)
+def test_going_on_writes_no_step_twice_and_leaves_nothing_of_what_was_given_up(tmp_path):
+    before = TensorBoardLog(tmp_path / "seed-0")
     for step in range(1, 6):
-        log.append(line(step, seed, old=1))
-        log.picture("samples", np.full((2, 2), step, np.uint8), step)
-    return log
+        before.add(line(step, given_up=1))
+    again = TensorBoardLog(tmp_path / "seed-0", [line(step) for step in (1, 2, 3)])
+    again.add(line(4, loss=0.25))
+    assert scalars(again.folder)["loss"] == [(1, 5), (2, 2.5), (3, pytest.approx(5 / 3)), (4, 0.25)]
+    assert "given_up" not in scalars(again.folder)
 
 
-def test_going_on_writes_no_step_twice(tmp_path):
-    interrupted(tmp_path)
-    again = TensorBoardLog(tmp_path, 0, step=3)
-    assert steps(again.folder) == [1, 2, 3]
-    for step in range(4, 8):
-        again.append(line(step))
-        again.picture("samples", np.full((2, 2), 10 * step, np.uint8), step)
-    assert steps(again.folder) == [1, 2, 3, 4, 5, 6, 7]
-    assert steps(again.folder, "old") == [1, 2, 3]
-    assert [event.step for event in read(again.folder).Images("samples")] == [1, 2, 3, 4, 5, 6, 7]
-
-
-@pytest.mark.parametrize(("step", "values"), [(3, [5 / 3]), (6, [0.25])])
-def test_the_line_of_the_checkpoint_is_there_once(tmp_path, step, values):
-    """Step 3 was written, step 6 was not: the interruption came between its checkpoint and its line."""
-    interrupted(tmp_path)
-    again = TensorBoardLog(tmp_path, 0, step, line(step, loss=0.25))
-    assert [value for at, value in scalars(again.folder)["loss"] if at == step] == [pytest.approx(v) for v in values]
-
-
-def test_a_line_that_was_cut_off_does_no_harm(tmp_path):
-    (path,) = interrupted(tmp_path).folder.iterdir()
-    path.write_bytes(path.read_bytes()[:-10])
-    again = TensorBoardLog(tmp_path, 0, step=3)
-    again.append(line(4))
-    assert steps(again.folder) == [1, 2, 3, 4]
-
-
-def test_starting_anew_leaves_nothing_of_before_and_other_seeds_alone(tmp_path):
-    interrupted(tmp_path), interrupted(tmp_path, seed=1)
-    again = TensorBoardLog(tmp_path, 0)
-    again.append(line(1))
-    assert set(scalars(again.folder)) == {"num_scales", "loss", "seconds"}
+def test_starting_anew_leaves_other_seeds_alone(tmp_path):
+    for seed in (0, 1):
+        TensorBoardLog(tmp_path / f"seed-{seed}", [line(step, seed) for step in range(1, 6)])
+    again = TensorBoardLog(tmp_path / "seed-0")
+    again.add(line(1))
     assert steps(again.folder) == [1]
     assert len(list(again.folder.iterdir())) == 1
     assert steps(tmp_path / "tensorboard" / "seed-1") == [1, 2, 3, 4, 5]
@@ -128,40 +91,35 @@ def test_starting_anew_leaves_nothing_of_before_and_other_seeds_alone(tmp_path):
 
 def test_what_was_added_survives_a_kill(tmp_path):
     code = f"""
-import os, signal
+import os, pathlib, signal
 from ict_lib.display.tensorboard import TensorBoardLog
-log = TensorBoardLog({str(tmp_path)!r}, 0)
-log.append({line(1)})
-log.append({line(2)})
+log = TensorBoardLog(pathlib.Path({str(tmp_path / "seed-0")!r}))
+log.add({line(1)})
+log.add({line(2)})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert steps(tmp_path / "tensorboard" / "seed-0") == [1, 2]
 
 
-# Reference: the log that the record is made of
+# Reference: the lines that the record is made of
 
 
-def test_both_logs_of_a_training_that_was_interrupted_hold_the_same(tmp_path):
+def test_the_log_of_a_training_that_was_interrupted_holds_its_lines(tmp_path):
     small = {"network_options": {"width": 8, "blocks": 1}, "steps": 6, "batch_size": 4, "device": "cpu"}
-    config = RunConfig(**small, log_every=1, checkpoint_every=2, folder=str(tmp_path / "checkpoints"))
+    run, place = Run(**small, log_every=1, checkpoint_every=2), tmp_path / "seed-0"
     for stop in (5, 6):
-        training = train(config)
-        last = training.last and training.last.line()
-        logs = (
-            records.MetricsLog(config.folder, training.step, last),
-            TensorBoardLog(tmp_path, 0, training.step, last),
-        )
+        training = train(run, folder=place)
+        log = TensorBoardLog(place, read_lines(place / "metrics.jsonl"))
         for metrics in training:
-            for log in logs:
-                log.append(metrics.line())
+            log.add(metrics.line())
             if metrics.step == stop:
                 break
-    shown = scalars(logs[1].folder)
+        training.close()
+    shown, kept = scalars(log.folder), read_lines(place / "metrics.jsonl")
     for name in ("loss", "num_scales", "images_seen", "seconds"):
-        expected = [(kept["step"], pytest.approx(kept[name], rel=1e-6)) for kept in logs[0].lines()]
-        assert [step for step, _ in expected] == [1, 2, 3, 4, 5, 6]
-        assert shown[name] == expected
+        assert shown[name] == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in kept]
+    assert steps(log.folder) == [1, 2, 3, 4, 5, 6]
 
 
 # Shapes: a record of several seeds
@@ -174,13 +132,20 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "ict_lib").mkdir()
     monkeypatch.chdir(tmp_path)
     lines = [line(step, seed) for seed in (0, 4) for step in (1, 2, 3)]
-    records.write(tmp_path / "runs" / "a" / "b", {"seeds": [0, 4]}, lines)
+    (tmp_path / "runs" / "a" / "b").mkdir(parents=True)
+    records.write(tmp_path / "runs" / "a" / "b", {"run": {"name": "a/b", "seeds": [0, 4]}}, lines, "")
     return tmp_path
+
+
+def command(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return main(parser.parse_args(words))
 
 
 def test_a_record_becomes_event_files_a_seed(project, capsys):
     for _ in range(2):  # a second time there is not more
-        assert main(["a/b"]) == 0
+        assert command("a/b") == 0
     folder = project / "runs" / "a" / "b" / "tensorboard"
     assert capsys.readouterr().out.splitlines()[-1] == f"to see it: tensorboard --logdir {folder}"
     assert sorted(path.name for path in folder.iterdir()) == ["seed-0", "seed-4"]
@@ -189,27 +154,19 @@ def test_a_record_becomes_event_files_a_seed(project, capsys):
         assert len(list((folder / f"seed-{seed}").iterdir())) == 1
 
 
-def test_the_clock_of_a_converted_record_is_the_trainings(project):
-    events = read(convert(records.read("a/b")) / "seed-4").Scalars("loss")
+def test_the_clock_is_the_trainings(project):
+    events = read(write_tensorboard("a/b") / "seed-4").Scalars("loss")
     assert [b.wall_time - a.wall_time for a, b in pairwise(events)] == pytest.approx([0.5, 0.5])
 
 
 # Errors
 
 
-@pytest.mark.parametrize(("words", "said"), [([], "for example digits/ict"), (["a/b", "a/c"], "make run RUN=a/c")])
-def test_a_run_without_a_record_is_refused_with_the_command_that_makes_it(project, capsys, words, said):
-    assert main(words) == 2
-    assert said in capsys.readouterr().err
-    assert not (project / "runs" / "a" / "b" / "tensorboard").exists()
-
-
-@pytest.mark.parametrize("sheet", [np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(4, np.uint8)])
-def test_what_is_no_picture_is_refused(tmp_path, sheet):
-    with pytest.raises(ValueError, match=r"uint8 \[rows, columns\]"):
-        TensorBoardLog(tmp_path, 0).picture("samples", sheet, 1)
+def test_a_run_without_a_record_is_refused_with_the_command_that_makes_it(project):
+    with pytest.raises(FileNotFoundError, match="make run RUN=a/c"):
+        write_tensorboard("a/c")
 
 
 def test_a_line_needs_its_step(tmp_path):
     with pytest.raises(KeyError, match="step"):
-        TensorBoardLog(tmp_path, 0).append({"loss": 1.0})
+        TensorBoardLog(tmp_path / "seed-0").add({"loss": 1.0, "seconds": 1.0})

@@ -1,42 +1,44 @@
-"""What stands beside the weights: `ict_lib.export.card`; read by the hub's own reader, which comes with diffusers."""
+"""What stands beside the weights: `ict_lib.export.card`; read by the hub's own reader."""
 
 import copy
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from ict_lib.run_config import RunConfig
-from ict_lib.run_file import run_from
 
+from ict_lib.config import run_from
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
-from ict_lib.export import save_pipeline
 from ict_lib.export.card import model_card
+from ict_lib.export.pipeline import save_pipeline
 from ict_lib.networks.adm import ADM
-from ict_lib.run import trained
+from ict_lib.run import record, trained
 from ict_lib.training.model import build_model
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 RECORDS = sorted(RUNS.rglob("manifest.json"))
-MEASURED = {"seconds": 60.5, "images_seen": 10_000}
+MEASURED = {"seconds": 411.5, "images_seen": 411_522, "peak_memory_bytes": 3 * 2**30}
 FIDS = [3.25, 2.5, 4.125]
+MADE_WITH = {"versions": {"torch": "2.0", "numpy": "1.0"}, "device": "NVIDIA H200", "commit": 40 * "a"}
 
 
-def manifest_of(results=None, **asked):
-    """A manifest of made-up numbers, in the form of `ict_lib.run.manifest.manifest_of`."""
+def manifest_of(results=None, processes=1, commit=40 * "a", **asked):
+    """A manifest of made-up numbers."""
     run = run_from({"name": "digits/a", "seeds": [0, 1, 2], **asked})
-    outer = asdict(run)
-    training = outer.pop("config")
-    recipe = training.pop("recipe")
-    default = [{"seed": seed, **MEASURED, "fid_1_step": fid} for seed, fid in zip(run.seeds, FIDS, strict=False)]
-    rest = {"versions": {"torch": "2.0", "numpy": "1.0"}, "device": "NVIDIA H200", "commit": 40 * "a"}
-    cost = {"seconds": 1234.6, "images_seen": 1_234_567, "peak_memory_bytes": 3 * 2**30}
-    return {**outer, "recipe": recipe, "training": training, **rest, **cost, "results": results or default}
+    results = results or [{"fid_1_step": fid} for fid in FIDS]
+    made_with = MADE_WITH | {"commit": commit, "processes": processes}
+    left = [
+        {"result": {"seed": seed, **MEASURED, **result}, "surroundings": made_with}
+        for seed, result in zip(run.seeds, results, strict=False)
+    ]
+    return record.manifest_of(run, left)
+
+
+HEADINGS = ["Results", "Recipe", "Training", "How to sample", "Limits"]
 
 
 def section(card, title):
@@ -60,7 +62,7 @@ def rows(text):
 
 
 def test_metrics_are_the_median_and_the_range_over_the_seeds():
-    results = [{**MEASURED, "fid_1_step": fid, "fid_2_steps": fid / 2, "precision_1_step": 0.5} for fid in FIDS]
+    results = [{"fid_1_step": fid, "fid_2_steps": fid / 2, "precision_1_step": 0.5} for fid in FIDS]
     made = section(model_card(manifest_of(results, data="cifar10")), "Results")
     assert rows(made) == [
         ["", "1 step", "2 steps"],
@@ -82,22 +84,33 @@ def test_the_recipe_shows_what_differs_from_its_preset():
 
 def test_the_training_is_told_with_its_cost():
     asked = {"network": "small_unet", "network_options": {"channels": 8}, "conditional": True, "precision": "bf16"}
-    card = model_card(manifest_of(**asked, processes=4, nodes=2, steps=4000, batch_size=128))
+    card = model_card(manifest_of(**asked, processes=8, steps=4000, batch_size=128))
     found = dict(rows(section(card, "Training"))[1:])
     assert found == {
         "network": "`small_unet`, options `{'channels': 8}`",
         "labels": "given to the network",
         "steps": "4,000, of 128 images each",
-        "images seen": "1,234,567, all seeds together",
+        "images seen": "1,234,566, all seeds together",
         "optimiser": "RAdam, learning rate 0.0006",
         "sampled weights": "moving average, decay 0.998 a step",
         "precision": "bf16",
         "device": "NVIDIA H200; 8 processes together",
-        "time": "1,235 seconds, all seeds together",
+        "time": "1,234 seconds, all seeds together",
         "memory": "3.0 GiB at most",
         "commit": f"`{40 * 'a'}`",
         "versions": "torch 2.0, numpy 1.0",
     }
+
+
+def test_the_marks_of_the_values_are_told_with_their_notes():
+    sources = {"steps": "A", "recipe.mu0": "M 0.9 from the talk", "optimizer.betas": "M [0.9, 0.999]", "seeds": "own"}
+    card = model_card(manifest_of(sources=sources))
+    assert section(card, "Where the values come from").splitlines() == [
+        "- Read in released code or in the poster: `steps`.",
+        "- From memory, not from the paper: `recipe.mu0` 0.9 from the talk, `optimizer.betas` [0.9, 0.999].",
+        "- Our own choice: `seeds`.",
+    ]
+    assert headings(model_card(manifest_of())) == HEADINGS
 
 
 # Invariant
@@ -109,7 +122,7 @@ def test_every_record_gives_a_card_with_its_numbers(path):
     before = copy.deepcopy(manifest)
     card = model_card(manifest)
     assert manifest == before
-    assert headings(card) == ["Results", "Recipe", "Training", "How to sample", "Limits"]
+    assert [name for name in headings(card) if name != "Where the values come from"] == HEADINGS
     fids = [result["frechet_pixels_1_step"] for result in manifest["results"]]
     assert f"| Fréchet distance, pixels | {median(fids):.3g}" in card
     assert all(f"{manifest[key]:,.0f}" in card for key in ("seconds", "images_seen"))
@@ -137,7 +150,7 @@ def test_the_hub_reads_its_head(data, exported_seed):
     assert (read.license, read.pipeline_tag) == ("mit", "unconditional-image-generation")
     assert read.library_name == ("ict_lib" if exported_seed is None else "diffusers")
     assert "class-conditional" in read.tags
-    assert read.model_name == manifest["name"]
+    assert read.model_name == manifest["run"]["name"]
     (found,) = read.eval_results
     assert (found.metric_value, found.dataset_name) == (3.25, data)
     assert found.metric_type == ("digits_fid" if data == "digits" else "fid")
@@ -162,15 +175,15 @@ def test_the_head_is_plain_yaml_that_holds_every_metric(path):
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("data", ["digits", "cifar10"])
 def test_the_lines_that_sample_do(monkeypatch, data, conditional):
-    config = RunConfig(data=data, network_options={"width": 8, "blocks": 1}, conditional=conditional)
-    asked = []
-    model = build_model(config, DATASETS[data].shape, 10)
+    run = run_from({"data": data, "network_options": {"width": 8, "blocks": 1}, "conditional": conditional})
+    asked, shape = [], DATASETS[data].shape
+    model = build_model(run, shape, 10)
     monkeypatch.setattr(trained, "trained_model", lambda *given, **named: (asked.append((given, named)), model)[1])
     card = model_card(manifest_of(data=data, conditional=conditional, seeds=[4, 2], sigma_mid=0.7))
     code = re.search(r"```python\n(.*)```", section(card, "How to sample"), re.S)[1]
     names = {}
     exec(code, names)
-    assert names["images"].shape == (16, *DATASETS[data].shape)
+    assert names["images"].shape == (16, *shape)
     assert asked == [(("digits/a",), {"seed": 4})]
     assert code.endswith("# in two steps: sigmas=(80.0, 0.7)\n")
 
@@ -199,7 +212,7 @@ def test_the_lines_for_diffusers_do(tmp_path, monkeypatch, conditional):
         ({"data": "cifar10"}, "An FID of 2,000 images is higher than one of 50,000"),
         ({"network": "adm"}, "Nothing is shown of the recipe's `fourier_scale`: the network has no use for it."),
         ({"preset": "CT"}, "CT was published with LPIPS"),
-        ({"data": "fashion_mnist"}, "Nothing is shown of CIFAR-10 or ImageNet 64."),
+        ({"data": "fashion_mnist"}, "Nothing is shown of other data than `fashion_mnist`."),
         ({"sigma_mid": 0.5}, "The noise level of the second step, 0.5, was given, not searched for."),
     ],
 )
@@ -217,12 +230,14 @@ def test_limits_are_said_where_they_hold_and_not_elsewhere(asked, said):
     ],
 )
 def test_code_that_cannot_be_found_again_is_admitted(commit, said):
-    assert said in model_card({**manifest_of(), "commit": commit})
+    assert said in model_card(manifest_of(commit=commit))
     assert said not in model_card(manifest_of())
 
 
 def test_a_metric_without_a_title_is_shown_by_its_name():
-    results = [{**MEASURED, "new_metric_4_steps": 1.0, "new_metric_std_4_steps": 2.0, "other_1_step": 3.0}, MEASURED]
-    results[1] = {**MEASURED, "new_metric_4_steps": 3.0}
+    results = [
+        {"new_metric_4_steps": 1.0, "new_metric_std_4_steps": 2.0, "other_1_step": 3.0},
+        {"new_metric_4_steps": 3.0},
+    ]
     found = rows(section(model_card(manifest_of(results, seeds=[0, 1])), "Results"))
     assert found == [["", "4 steps"], ["New metric", "2 (1 to 3)"]]

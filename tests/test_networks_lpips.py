@@ -9,15 +9,15 @@ from dataclasses import replace
 import lpips
 import pytest
 import torch
-from ict_lib.run_config import RunConfig
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
+from ict_lib.config import Run
 from ict_lib.networks import lpips as module
 from ict_lib.networks.lpips import perceptual, perceptual_network
 from ict_lib.objective import consistency_training_loss, distance_between
 from ict_lib.recipe import CT
-from ict_lib.training import launch, loop, train
+from ict_lib.training import launch, train
 from ict_lib.training.model import build_model
 
 CPU = torch.device("cpu")
@@ -183,14 +183,14 @@ def test_both_formats_of_files_are_read(weights, monkeypatch, tmp_path, new):
     assert torch.equal(first, vgg16_state()["features.0.weight"])
 
 
-def config(**changes):
+def run(**changes):
     small = {"recipe": LPIPS, "network": "small_unet", "network_options": {"channels": 8, "blocks": 1}}
-    return RunConfig(**{**small, "steps": 3, "batch_size": 2, "device": "cpu", "log_every": 1, **changes})
+    return Run(**{**small, "steps": 3, "batch_size": 2, "device": "cpu", "log_every": 1, **changes})
 
 
 @pytest.mark.slow
 def test_ct_trains_on_digits_with_lpips(weights):
-    training = train(config(conditional=True, learning_rate=0.01))
+    training = train(run(conditional=True, learning_rate=0.01))
     start = [weight.clone() for weight in training.average.parameters()]
     losses = [metrics.loss for metrics in training]
     assert len(losses) == 3
@@ -213,7 +213,7 @@ def test_the_gradient_is_a_number_where_all_features_are_zero(weights):
 
 
 def test_the_gradient_enters_the_student_and_not_the_teacher(weights):
-    student, teacher = (build_model(config(), (1, 8, 8), 10) for _ in range(2))
+    student, teacher = (build_model(run(), (1, 8, 8), 10) for _ in range(2))
     x, _ = images(1, 1, 8)
     consistency_training_loss(student, teacher, x, LPIPS, 0, 3, torch.Generator(), None, perceptual).loss.backward()
     gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]
@@ -222,14 +222,9 @@ def test_the_gradient_enters_the_student_and_not_the_teacher(weights):
     assert all(weight.grad is None for weight in perceptual_network(CPU).parameters())
 
 
-@pytest.fixture
-def no_model(monkeypatch):
-    monkeypatch.setattr(loop, "build_model", lambda *_: pytest.fail("a model was built"))
-
-
-def test_missing_weights_are_one_clear_error_before_the_training(no_model, tmp_path):
+def test_missing_weights_are_one_clear_error_before_the_training(tmp_path):
     with pytest.raises(RuntimeError) as caught:
-        train(config(folder=str(tmp_path / "run")))
+        train(run(), folder=tmp_path / "run")
     for part in ("vgg16-397923af.pth", str(tmp_path / "cache"), "ICT_VGG16", "no network in tests"):
         assert part in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -237,13 +232,14 @@ def test_missing_weights_are_one_clear_error_before_the_training(no_model, tmp_p
 
 def test_many_processes_are_not_started_without_weights(tmp_path):
     with pytest.raises(RuntimeError, match="vgg16-397923af"):
-        launch(config(folder=str(tmp_path), micro_batch=1), 2)
+        launch(run(micro_batch=1), folder=tmp_path / "run", processes=2)
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_package_and_a_wrong_path_too(no_model, monkeypatch, weights, tmp_path):
+def test_a_missing_package_and_a_wrong_path_too(monkeypatch, weights, tmp_path):
     monkeypatch.setenv("ICT_VGG16", str(tmp_path / "none.pth"))
     with pytest.raises(FileNotFoundError, match=r"ICT_VGG16 is '.*none\.pth'"):
-        train(config())
+        train(run())
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(RuntimeError, match=r"LPIPS needs the package lpips .*: pip install lpips"):
-        train(config())
+        train(run())

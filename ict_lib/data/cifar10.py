@@ -13,17 +13,10 @@ def load(folder: str | os.PathLike[str] | None = None) -> Dataset:
 
     The files are pickles: every one is compared with its published MD5 before torchvision reads the first.
 
+    Images are uint8 ``[50000, 3, 32, 32]``, labels 0 to 9. The folder, else the `data_folder`, holds
+    ``cifar-10-batches-py``. Raises as `load_dataset` does.
+
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; the Python version of the files.
-
-    Args:
-        folder: holds ``cifar-10-batches-py``; else the `data_folder` does.
-
-    Returns:
-        Images, uint8 ``[50000, 3, 32, 32]``, and labels, 0 to 9.
-
-    Raises:
-        FileNotFoundError: if a file is missing, with the command that fetches it.
-        ValueError: if a file is damaged, or not the published one.
     """
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity

@@ -24,17 +24,10 @@ MD5 = {  # of the uncompressed files: Debian compresses them without the name an
 def load(folder: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the training part, padded with background to 32x32; shoes point to the left, so none is flipped.
 
+    Images are uint8 ``[60000, 1, 32, 32]``, labels 0 to 9. The folder, else the `data_folder`, holds
+    ``FashionMNIST/raw``; Debian's files are found without it. Raises as `load_dataset` does.
+
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
-
-    Args:
-        folder: holds ``FashionMNIST/raw``; else the `data_folder` does. Debian's files are found without it.
-
-    Returns:
-        Images, uint8 ``[60000, 1, 32, 32]``, and labels, 0 to 9.
-
-    Raises:
-        FileNotFoundError: if a file is missing, with the commands that fetch it.
-        ValueError: if a file is damaged, or not the published one.
     """
     images, labels = (_content(name, data_folder(folder)) for name in (IMAGES, LABELS))
     square = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 1, 28, 28)  # a type and three lengths before it

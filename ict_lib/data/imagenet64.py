@@ -12,19 +12,11 @@ from ict_lib.data.packed import load_packed
 def load(folder: str | os.PathLike[str] | None = None, verify: bool = False) -> Dataset:
     """Open the training part; mirror images are allowed, as in ADM. Whether iCT flipped images of it is not known.
 
+    Images are uint8 ``[num, 3, 64, 64]``, mapped from their file; 1,281,167, and labels 0 to 999, if the source was
+    whole. The folder, else the `data_folder`, holds ``imagenet64``. Sizes and labels are always compared with the
+    header; ``verify`` compares every pixel with its checksum, which reads 16 GB once. Raises as `load_dataset` does.
+
     Source: Russakovsky et al. 2015, arXiv:1409.0575; the file is our own.
-
-    Args:
-        folder: holds ``imagenet64``; else the `data_folder` does.
-        verify: compare every pixel with its checksum, which reads 16 GB once; sizes and labels are always compared.
-
-    Returns:
-        Images, uint8 ``[num, 3, 64, 64]``, mapped from their file, and labels; 1,281,167 and 0 to 999 if the source
-        was whole.
-
-    Raises:
-        FileNotFoundError: if a file is missing, with the command that makes it.
-        ValueError: if a file is damaged, cut short or of another version, with the command.
     """
     root = data_folder(folder)
     command = f"{fetch_command('imagenet64', root)} --source SOURCE"

@@ -10,9 +10,7 @@ from ict_lib.data.dataset import Dataset
 def stand_in(name: str, num: int | None = None) -> Dataset:
     """Make a data set of random bytes, the same each time, in the form of a real one: as fast to train on.
 
-    Args:
-        name: of the real one.
-        num: images; None makes as many as the real one has, which is 16 GB for ImageNet.
+    Without ``num`` it has as many images as the real one, which is 16 GB for ImageNet.
 
     Raises:
         ValueError: if the name is unknown, with the nearest right one.

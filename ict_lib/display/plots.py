@@ -1,5 +1,7 @@
 """Static figures of the pages: one look, grids of images, curves of runs."""
 
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -8,7 +10,9 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ict_lib.checks import require
-from ict_lib.run.record import Record
+
+if TYPE_CHECKING:
+    from ict_lib.run.record import Record
 
 
 def use_style() -> None:
@@ -45,7 +49,7 @@ def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
     ax.set_title(title)
 
 
-def curves(ax: Axes, record: Record, key: str, label: str) -> None:
+def curves(ax: Axes, record: "Record", key: str, label: str) -> None:
     """Draw one quantity of a run against the step: the median over the seeds, and a band from lowest to highest.
 
     Lines of the record without the key, such as ``frechet_pixels_1_step``, are passed over.

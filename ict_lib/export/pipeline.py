@@ -52,7 +52,7 @@ def save_pipeline(folder: Path, model: ConsistencyModel, sigma_max: float = 80.0
 
 
 def timestep_of(sigma: float, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> int:
-    """Find the pipeline's timestep, 0 .. 1280, whose noise level is nearest: 0 is ``sigma_max``, and they grow downwards.
+    """Find the pipeline's timestep, 0 .. 1280, of the nearest noise level: 0 is ``sigma_max``, and they grow downwards.
 
     Two steps are ``pipeline(num_inference_steps=None, timesteps=[timestep_of(0.821), 0])``.
 

@@ -11,14 +11,7 @@ from ict_lib.data.published import published_file
 
 
 def perceptual(x: Tensor, y: Tensor) -> Tensor:
-    """Apply the network, built when first needed, on the device of the images: what an objective is handed.
-
-    Args:
-        x: images in [-1, 1], shape ``[batch, 3, height, width]``.
-        y: images, same shape.
-
-    Returns:
-        Distances, shape ``[batch, 1, 1, 1]``.
+    """Map images in [-1, 1], ``[batch, 3, height, width]``, to distances ``[batch, 1, 1, 1]``, by a network built once.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as :func:`perceptual_network` does.
@@ -37,12 +30,6 @@ def perceptual_network(device: torch.device) -> nn.Module:
     over five layers of features; the weights w, version 0.1, come with the package.
 
     Source: Zhang et al. 2018, arXiv:1801.03924.
-
-    Args:
-        device: of the images.
-
-    Returns:
-        ``network(x, y) -> [batch, 1, 1, 1]`` for images in [-1, 1], shape ``[batch, 3, height, width]``.
 
     Raises:
         FileNotFoundError: if ``ICT_VGG16`` names what is not a file.
@@ -65,13 +52,7 @@ def perceptual_network(device: torch.device) -> nn.Module:
 def vgg16_weights(download: bool = True) -> Path:
     """Find VGG16's weights where :func:`~ict_lib.data.published.published_file` looks, or download torchvision's.
 
-    Source: own.
-
-    Args:
-        download: fetch them if they are not there.
-
-    Returns:
-        Path of the published file; the environment variable ``ICT_VGG16`` may name a copy.
+    The environment variable ``ICT_VGG16`` may name a copy.
 
     Raises:
         FileNotFoundError: if the variable names what is not a file, or none is there and none fetched.

@@ -50,7 +50,7 @@ def _explorer(steps: list[int], sheets: np.ndarray, distances: list[float]) -> E
 
 
 def _levels(picture: np.ndarray) -> np.ndarray:
-    """Reduce an enlarged picture with values from 0 to 1, ``[rows, columns, 3]``, to its pixels, one channel if grey."""
+    """Reduce an enlarged picture, from 0 to 1, ``[rows, columns, 3]``, to its own pixels, grey to one channel."""
     levels = np.rint(picture[..., :3] * 255).astype(np.uint8)
     for zoom in (4, 2):
         small = levels[::zoom, ::zoom]
