@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 HOLDER = "lock.json"
 
@@ -53,22 +53,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def hold(folder: Path) -> BaseFileLock:
     """Hold a folder until ``release`` or the end of this process, however it ends; it is made if it is missing.
 
-    One process may hold it several times. On file systems without locks, a file stands for one.
+    One process may hold it several times. On file systems without locks, filelock lets a file stand for one.
 
     Raises:
         RuntimeError: if another process holds it, with its number and machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in (FileLock, SoftFileLock):
-        lock = kind(folder / "lock", is_singleton=True, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except NotImplementedError:
-            continue
-        except Timeout:
-            who = _holder(folder)
-            raise RuntimeError(f"{who} works in {folder} already: end it, or choose another name") from None
-        break
+    lock = FileLock(folder.resolve() / "lock", is_singleton=True, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = _holder(folder)
+        raise RuntimeError(f"{who} works in {folder} already: end it, or choose another name") from None
     write_json(folder / HOLDER, {"process": os.getpid(), "machine": socket.gethostname()})
     return lock
 

@@ -7,6 +7,7 @@ multi-process training of the continuous-time objective.
 import contextlib
 import copy
 import math
+from dataclasses import replace
 from unittest import mock
 
 import torch
@@ -194,14 +195,10 @@ class DropoutOnTheWayDown(NCSNpp):
 class CurriculumOfMainProcess(Training):
     """Trap 11: N(k) is updated on the main process only; the others stay at the N of the beginning."""
 
-    def _backward(self, shard, num_shards):
-        if self.group.rank == 0:
-            return super()._backward(shard, num_shards)
-        step, self.step = self.step, 0
-        try:
-            return super()._backward(shard, num_shards)
-        finally:
-            self.step = step
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.group.rank > 0:
+            self.learner.recipe = replace(self.run.recipe, s1=self.run.recipe.s0)
 
 
 # 13, 14, 15, 16: teacher and training
@@ -216,21 +213,22 @@ def loss_with_live_teacher(*args, **kwargs):
 class NanToNumTraining(Training):
     """Trap 14: gradients that are no numbers become zero, and the training goes on as if it learned."""
 
-    def __init__(self, config, resume=True):
-        super().__init__(config, resume)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
         for parameter in self.student.parameters():
             parameter.register_hook(torch.nan_to_num)
 
     def _mean_loss(self, window):
-        return float(torch.stack([loss for loss, *_ in window]).nan_to_num().mean())
+        return float(torch.stack([output.loss for output in window]).nan_to_num().mean())
 
 
 class OwnTeacherTraining(Training):
     """Trap 15: CT's moving average of the student is kept as iCT's teacher."""
 
-    def __init__(self, config, resume=True):
-        super().__init__(config, resume)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+    def _learner(self):
+        learner = super()._learner()
+        learner.teacher = copy.deepcopy(learner.student).requires_grad_(False)
+        return learner
 
 
 def make_teacher_of_its_own(student, recipe):

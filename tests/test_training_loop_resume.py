@@ -1,17 +1,23 @@
 """Going on after an interruption, and stopping at a loss that is no number: `ict_lib.training.loop`."""
 
 import math
+import multiprocessing
+import random
+import time
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 
-from ict_lib.checks import override
-from ict_lib.objective import consistency_training_loss
+from ict_lib.data import load_dataset
+from ict_lib.files import read_lines
 from ict_lib.training import Training, train
+from ict_lib.training.folder import METRICS, best_of, read_result
+from ict_lib.training.measuring import keep_best
+from ict_lib.training.streams import stream
 from tests import mutants
-from tests.test_training_loop import RECIPES, config
+from tests.test_training_loop import RECIPES, small
 
 
 def everything(training):
@@ -19,7 +25,7 @@ def everything(training):
     models = (training.student, training.teacher, training.average)
     found = [v for model in models for v in model.state_dict().values()]
     found += [v for state in training.optimizer.state_dict()["state"].values() for v in state.values()]
-    return [*found, training.generator.get_state(), torch.tensor(training.step)]
+    return [*found, torch.tensor(training.step)]
 
 
 def same(a, b):
@@ -27,25 +33,31 @@ def same(a, b):
 
 
 @cache
-def uninterrupted(recipe, **changes):
-    training = train(config(recipe=RECIPES[recipe], **changes))
+def uninterrupted(recipe="ICT", **changes):
+    training = train(small(recipe=RECIPES[recipe], **changes))
     return training, [(r.step, r.num_scales, r.loss) for r in training]
 
 
-def interrupted(settings, after):
-    """Train for some records and forget the training, as a killed process does."""
-    training = train(settings)
+def interrupted(settings, folder, after):
+    """Train for some records and forget the training."""
+    training = train(settings, folder=folder)
     return [(r.step, r.num_scales, r.loss) for _, r in zip(range(after), training, strict=False)]
 
 
+def steps_in(folder):
+    return [line["step"] for line in read_lines(folder / METRICS)]
+
+
+# Invariant: the same bits
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("after", [1, 2, 5, 8, 11])
+@pytest.mark.parametrize("after", [1, 5, 11])
 def test_resuming_ends_bit_for_bit_as_without_the_interruption(tmp_path, recipe, after):
-    settings = config(recipe=RECIPES[recipe], folder=str(tmp_path), checkpoint_every=1)
-    records = interrupted(settings, after)
-    training = train(settings)
-    assert training.step == after
-    assert len(training) == 12 - after
+    settings = small(recipe=RECIPES[recipe], checkpoint_every=1)
+    records = interrupted(settings, tmp_path, after)
+    training = train(settings, folder=tmp_path)
+    assert (training.step, len(training)) == (after, 12 - after)
     records += [(r.step, r.num_scales, r.loss) for r in training]
     whole, expected = uninterrupted(recipe)
     assert records == expected
@@ -53,105 +65,247 @@ def test_resuming_ends_bit_for_bit_as_without_the_interruption(tmp_path, recipe,
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_steps_after_the_last_checkpoint_are_done_again(tmp_path, recipe):
-    settings = config(recipe=RECIPES[recipe], folder=str(tmp_path), checkpoint_every=4)
-    interrupted(settings, 7)
-    training = train(settings)
+def test_steps_after_the_last_checkpoint_are_done_again_and_written_once(tmp_path, recipe):
+    settings = small(recipe=RECIPES[recipe], checkpoint_every=4)
+    interrupted(settings, tmp_path, 7)
+    assert steps_in(tmp_path) == list(range(1, 8))
+    training = train(settings, folder=tmp_path)
     assert training.step == 4
+    assert steps_in(tmp_path) == [1, 2, 3, 4]
     list(training)
     assert same(training, uninterrupted(recipe)[0])
+    assert steps_in(tmp_path) == list(range(1, 13))
 
 
-def test_several_interruptions_and_a_damaged_checkpoint(tmp_path):
-    settings = config(recipe=RECIPES["CT"], folder=str(tmp_path), checkpoint_every=1)
-    interrupted(settings, 3)
-    interrupted(settings, 4)
-    newest = sorted(tmp_path.iterdir())[-1]
+def test_an_interruption_in_the_middle_of_a_record_is_one_too(tmp_path):
+    """Before the metrics of step 7 are written, while the step is counted already."""
+
+    def interrupt(training, steps):
+        if training.step == 7:
+            raise KeyboardInterrupt
+        return {}
+
+    settings = small(checkpoint_every=1)
+    first = Training(settings, folder=tmp_path, evaluate=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(first)
+    again = train(settings, folder=tmp_path)
+    assert again.step == 6
+    list(again)
+    assert same(again, uninterrupted()[0])
+
+
+LONG = {"steps": 60, "checkpoint_every": 3}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_killed_again_and_again_at_any_moment_it_ends_with_the_same_bits(tmp_path, recipe):
+    settings, kills, rng = small(recipe=RECIPES[recipe], **LONG), 0, random.Random()
+    while read_result(tmp_path) is None and kills < 40:
+        child = multiprocessing.get_context("fork").Process(target=lambda: list(train(settings, folder=tmp_path)))
+        before = steps_in(tmp_path)
+        child.start()
+        while child.is_alive() and steps_in(tmp_path) == before:
+            time.sleep(0.005)
+        child.join(rng.uniform(0, 0.3))
+        child.kill()
+        child.join()
+        kills += 1
+    assert kills > 1
+    whole, expected = uninterrupted(recipe, steps=60)
+    assert [(line["step"], line["num_scales"], line["loss"]) for line in read_lines(tmp_path / METRICS)] == expected
+    assert same(train(settings, folder=tmp_path), whole)
+
+
+def test_several_interruptions_a_damaged_checkpoint_and_a_torn_line(tmp_path):
+    settings = small(recipe=RECIPES["CT"], checkpoint_every=1)
+    interrupted(settings, tmp_path, 3)
+    interrupted(settings, tmp_path, 4)
+    newest = sorted(tmp_path.glob("*.ckpt"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(b'{"seed": 0, "st')
     with pytest.warns(UserWarning, match="damaged"):
-        training = train(settings)
+        training = train(settings, folder=tmp_path)
     assert training.step == 6
     list(training)
     assert same(training, uninterrupted("CT")[0])
+    assert (tmp_path / METRICS).read_text().count("\n") == len(steps_in(tmp_path)) == 12
+
+
+def test_the_line_that_a_kill_kept_out_is_added(tmp_path):
+    """A checkpoint is written before its line of metrics."""
+    settings = small(checkpoint_every=1)
+    interrupted(settings, tmp_path, 5)
+    lines = (tmp_path / METRICS).read_bytes().splitlines(keepends=True)
+    (tmp_path / METRICS).write_bytes(b"".join(lines[:-1]))
+    train(settings, folder=tmp_path)
+    assert (tmp_path / METRICS).read_bytes().splitlines(keepends=True) == lines
 
 
 def test_a_convolutional_conditional_training_resumes_too(tmp_path):
     options = {"network": "small_unet", "network_options": {"channels": 8, "multipliers": [1, 2], "blocks": 1}}
-    settings = config(**options, conditional=True, steps=4, folder=str(tmp_path), checkpoint_every=2)
-    interrupted(settings, 3)
-    resumed, whole = train(settings), train(replace(settings, folder=None))
+    settings = small(**options, conditional=True, steps=4, checkpoint_every=2, micro_batch=4)
+    interrupted(settings, tmp_path, 3)
+    resumed, whole = train(settings, folder=tmp_path), train(settings)
     assert resumed.step == 2
     list(resumed), list(whole)
     assert same(resumed, whole)
 
 
-def test_a_finished_training_has_nothing_to_do(tmp_path):
-    settings = config(folder=str(tmp_path), checkpoint_every=5)
-    list(train(settings))
-    again = train(settings)
-    assert (again.step, len(again), list(again)) == (12, 0, [])
-
-
 def test_a_checkpoint_is_written_when_due_and_at_the_end(tmp_path):
-    list(train(config(folder=str(tmp_path), checkpoint_every=5, log_every=2)))
-    assert [p.stem for p in sorted(tmp_path.iterdir())] == [f"step-{s:09d}" for s in (6, 10, 12)]
+    list(train(small(checkpoint_every=5, log_every=2), folder=tmp_path))
+    assert [p.stem for p in sorted(tmp_path.glob("*.ckpt"))] == [f"step-{s:09d}" for s in (6, 10, 12)]
+
+
+def test_milestones_are_written_when_due_and_can_be_resumed_from(tmp_path):
+    settings = small(checkpoint_every=3, milestone_every=4)
+    list(train(settings, folder=tmp_path))
+    kept = {path.name for path in tmp_path.glob("*-kept.ckpt")}
+    assert kept == {f"step-{step:09d}-kept.ckpt" for step in (4, 8, 12)}
+    for path in tmp_path.glob("*.ckpt"):
+        if path.name != "step-000000004-kept.ckpt":
+            path.unlink()
+    training = train(settings, folder=tmp_path)
+    assert training.step == 4
+    list(training)
+    assert same(training, uninterrupted()[0])
+
+
+def test_the_last_metrics_come_back_with_the_checkpoint(tmp_path):
+    settings = small(checkpoint_every=1)
+    assert train(settings, folder=tmp_path).last is None
+    interrupted(settings, tmp_path, 5)
+    training = train(settings, folder=tmp_path)
+    assert (training.last.step, training.last.images_seen) == (5, 40)
+    assert training.last.loss == uninterrupted()[1][4][2]
 
 
 # What may differ and what may not
 
 
-@pytest.mark.parametrize("change", [{"log_every": 3}, {"checkpoint_every": 7}])
+@pytest.mark.parametrize(
+    "change", [{"log_every": 3}, {"checkpoint_every": 7}, {"name": "other"}, {"micro_batch": 8}, {"num_samples": 30}]
+)
 def test_how_often_is_shown_or_saved_may_differ(tmp_path, change):
-    settings = config(folder=str(tmp_path), checkpoint_every=1)
-    interrupted(settings, 5)
-    training = train(replace(settings, **change))
+    settings = small(checkpoint_every=1)
+    interrupted(settings, tmp_path, 5)
+    training = train(replace(settings, **change), folder=tmp_path)
     list(training)
-    assert same(training, uninterrupted("ICT")[0])
+    assert same(training, uninterrupted()[0])
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dropout": 0.1}, r"recipe.dropout: 0.3 -> 0.1"),
-        ({"teacher": "ema", "rho": 5.0}, r"recipe.rho: 7.0 -> 5.0, recipe.teacher: student -> ema"),
+        ({"recipe": replace(RECIPES["ICT"], dropout=0.1)}, r"recipe.dropout: 0.3 -> 0.1"),
+        (
+            {"recipe": replace(RECIPES["ICT"], teacher="ema", rho=5.0)},
+            r"recipe.rho: 7.0 -> 5.0, recipe.teacher: student -> ema",
+        ),
         ({"steps": 13}, "steps: 12 -> 13"),
-        ({"seed": 1}, "seed: 0 -> 1"),
-        ({"batch_size": 9}, "batch_size: 8 -> 9"),
+        ({"seeds": [1]}, "seed: 0 -> 1"),
+        ({"batch_size": 9}, "batch_size: 8 -> 9, shard_size: 8 -> 9"),
+        ({"micro_batch": 2}, "shard_size: 8 -> 2"),
+        ({"precision": "bf16"}, "precision: fp32 -> bf16"),
         ({"network_options": {"width": 16, "blocks": 3}}, "network_options.blocks: 2 -> 3"),
     ],
 )
-def test_another_training_is_refused_with_the_difference(tmp_path, change, said):
-    settings = config(folder=str(tmp_path), checkpoint_every=1)
-    interrupted(settings, 2)
-    of_the_recipe = {k: v for k, v in change.items() if hasattr(settings.recipe, k)}
-    of_the_run = {k: v for k, v in change.items() if k not in of_the_recipe}
-    other = replace(settings, recipe=override(settings.recipe, of_the_recipe), **of_the_run)
+@pytest.mark.parametrize("steps", [2, 12])
+def test_another_training_is_refused_with_the_difference(tmp_path, change, said, steps):
+    interrupted(small(checkpoint_every=1), tmp_path, steps)
+    other = small(checkpoint_every=1, **change)
     with pytest.raises(ValueError, match=rf"\({said}\): .*resume=False"):
-        train(other)
-    assert train(other, resume=False).step == 0
+        train(other, folder=tmp_path)
+    assert train(other, folder=tmp_path, resume=False).step == 0
 
 
-def test_starting_anew_ends_as_the_first_time_and_can_be_resumed(tmp_path):
-    settings = config(folder=str(tmp_path), checkpoint_every=1)
-    list(train(settings))
-    anew = train(settings, resume=False)
+def test_changed_surroundings_are_named(tmp_path, monkeypatch):
+    settings = small(checkpoint_every=1)
+    interrupted(settings, tmp_path, 3)
+    other = load_dataset("digits")
+    other = replace(other, pixels=other.pixels.flip(-1))
+    before = torch.get_num_threads()
+    with pytest.warns(UserWarning, match=r"goes on in changed surroundings: data_checksum: \w+ -> \w+$"):
+        Training(settings, folder=tmp_path, data=other)
+    options = {"network": "small_unet", "network_options": {"channels": 8, "blocks": 1}, "steps": 3}
+    interrupted(small(**options), tmp_path / "unet", 1)
+    interrupted(small(**options, checkpoint_every=1), tmp_path / "unet", 1)
+    torch.set_num_threads(before + 1)
+    try:
+        with pytest.warns(UserWarning, match=rf"surroundings: device: CPU, {before} threads? -> CPU, {before + 1} thr"):
+            train(small(**options), folder=tmp_path / "unet")
+    finally:
+        torch.set_num_threads(before)
+
+
+# A finished training, and starting anew
+
+
+def test_a_finished_training_has_nothing_to_do_and_changes_nothing(tmp_path):
+    settings = small(checkpoint_every=5)
+    first = train(settings, folder=tmp_path)
+    list(first)
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    again = train(settings, folder=tmp_path)
+    assert (again.step, len(again), list(again)) == (12, 0, [])
+    assert same(again, first)
+    assert {name: (tmp_path / name).read_bytes() for name in left} == left
+    for path in tmp_path.glob("*.ckpt"):
+        path.unlink()
+    with pytest.raises(ValueError, match="is 'finished': another name, or resume=False, is needed"):
+        train(settings, folder=tmp_path)
+    assert read_result(tmp_path)["result"]["images_seen"] == 96
+
+
+def test_a_kill_between_the_last_checkpoint_and_the_result_costs_nothing(tmp_path):
+    settings = small(checkpoint_every=5)
+    list(train(settings, folder=tmp_path))
+    left = (tmp_path / "result.json").read_bytes()
+    for name in ("result.json", "weights.safetensors"):
+        (tmp_path / name).unlink()
+    assert list(train(settings, folder=tmp_path)) == []
+    assert (tmp_path / "result.json").read_bytes() == left
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+def test_starting_anew_leaves_nothing_of_the_first_time_and_can_be_resumed(tmp_path):
+    settings = small(checkpoint_every=1, milestone_every=4)
+    first = train(settings, folder=tmp_path)
+    list(first)
+    keep_best(tmp_path, first.average, 12, 0.1)
+    (tmp_path / "looks").mkdir()
+    (tmp_path / "looks" / "step-000000012.png").touch()
+    anew = train(settings, folder=tmp_path, resume=False)
     assert anew.step == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"identity.json", "lock", "lock.json"}
+    assert read_result(tmp_path) is None
+    assert best_of(tmp_path) == {}
     next(anew), next(anew)
-    training = train(settings)
+    training = train(settings, folder=tmp_path)
     assert training.step == 2
     list(training)
-    assert same(training, uninterrupted("ICT")[0])
+    assert same(training, uninterrupted()[0])
+
+
+def test_looks_of_steps_that_are_done_again_are_removed(tmp_path):
+    settings = small(checkpoint_every=4)
+    interrupted(settings, tmp_path, 7)
+    (tmp_path / "looks").mkdir()
+    for step in (4, 6):
+        (tmp_path / "looks" / f"step-{step:09d}.png").touch()
+    train(settings, folder=tmp_path)
+    assert [path.name for path in (tmp_path / "looks").iterdir()] == ["step-000000004.png"]
 
 
 # A loss that is no number
 
 
-def poisoned(monkeypatch, at, value):
-    def loss(student, teacher, x, recipe, step, *rest):
-        output = consistency_training_loss(student, teacher, x, recipe, step, *rest)
-        return output._replace(loss=output.loss * value) if step + 1 == at else output
-
-    monkeypatch.setattr("ict_lib.training.loop.consistency_training_loss", loss)
+def poisoned(training, at):
+    """Let the images of one step be no numbers."""
+    draw = training.batches
+    training.batches = lambda step: [s._replace(x=s.x * (math.nan if step + 1 == at else 1)) for s in draw(step)]
+    return training
 
 
 def message_of(training):
@@ -164,82 +318,54 @@ def message_of(training):
 
 def check_nan_stops(training_class):
     for log_every in (1, 4, 12):
-        message = message_of(training_class(config(log_every=log_every)))
+        message = message_of(poisoned(training_class(small(log_every=log_every)), 7))
         assert message.startswith("the loss is nan at step 7, sigma from")
 
 
-def test_trap_14_a_nan_stops_the_training_and_names_its_step(monkeypatch):
-    poisoned(monkeypatch, 7, math.nan)
+def test_trap_14_a_nan_stops_the_training_and_names_its_step():
     check_nan_stops(Training)
     with pytest.raises(AssertionError):
         check_nan_stops(mutants.NanToNumTraining)
 
 
 @pytest.mark.parametrize("at", [1, 12])
-def test_infinity_stops_it_too(monkeypatch, at):
-    poisoned(monkeypatch, at, math.inf)
-    assert f"the loss is inf at step {at}," in message_of(train(config(log_every=5)))
+def test_infinity_stops_it_too(at):
+    training = train(small(recipe=RECIPES["CT"], log_every=5))
+    training.student.register_forward_hook(lambda *hook: hook[2] * (1e25 if training.step + 1 == at else 1))
+    assert f"the loss is inf at step {at}," in message_of(training)
 
 
 def test_one_poisoned_image_stops_at_the_step_that_first_draws_it():
-    """The draws are replayed: indices, then one number for all shards, step after step."""
-    gen, seen = torch.Generator().manual_seed(0), []
-    for _ in range(5):
-        chosen = torch.randint(1797, (8,), generator=gen).tolist()
-        torch.randint(2**62, (), generator=gen)
-        new = [i for i in chosen if i not in seen]
-        seen += chosen
-    training = train(config(log_every=6))
-    training.data.pixels[new[0]] = math.nan
+    data = load_dataset("digits")
+    data = replace(data, pixels=data.pixels.clone())
+    drawn = [torch.randint(1797, (8,), generator=stream(0, step)).tolist() for step in range(5)]
+    new = set(drawn[4]).difference(*drawn[:4])
+    training = Training(small(log_every=6), data=data)
+    training.data.pixels[new.pop()] = math.nan
     assert "at step 5," in message_of(training)
 
 
-def test_no_checkpoint_is_written_after_the_nan(tmp_path, monkeypatch):
-    poisoned(monkeypatch, 7, math.nan)
-    settings = config(folder=str(tmp_path), checkpoint_every=1, log_every=2)
-    assert "step 7" in message_of(train(settings))
-    monkeypatch.undo()
-    training = train(settings)
+def test_no_checkpoint_is_written_after_the_nan_and_the_error_names_the_last_good_one(tmp_path):
+    settings = small(checkpoint_every=1, log_every=2)
+    assert message_of(poisoned(train(settings), 7)).endswith("stopped; there is no checkpoint")
+    message = message_of(poisoned(train(settings, folder=tmp_path), 7))
+    assert message.startswith("the loss is nan at step 7")
+    assert message.endswith(f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}")
+    training = train(settings, folder=tmp_path)
     assert training.step == 6
     list(training)
-    assert same(training, uninterrupted("ICT")[0])
+    assert same(training, uninterrupted()[0])
 
 
-def test_the_error_names_the_last_good_checkpoint(tmp_path, monkeypatch):
-    poisoned(monkeypatch, 7, math.nan)
-    assert message_of(train(config())).endswith("stopped; there is no checkpoint")
-    message = message_of(train(config(folder=str(tmp_path), checkpoint_every=2)))
-    assert message.endswith(f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}")
-
-
-def test_weights_that_are_not_finite_are_not_written(tmp_path):
-    """The loss of step 5 is finite, its gradient is not: step 5 would be kept as good without a look at the weights."""
-    training = train(config(folder=str(tmp_path), checkpoint_every=1))
+@pytest.mark.parametrize("step", [5, 12])
+def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, step):
+    """The loss of that step is finite, its gradient is not: it would be kept as good without a look at the weights."""
+    measured = []
+    training = Training(small(checkpoint_every=1), folder=tmp_path, evaluate=lambda t, _: measured.append(t.step) or {})
     parameter = next(training.student.parameters())
-    parameter.register_hook(lambda gradient: gradient * (math.nan if training.step == 4 else 1))
+    parameter.register_hook(lambda gradient: gradient * (math.nan if training.step == step - 1 else 1))
     message = message_of(training)
-    assert message.startswith("a weight is not finite after step 5: stopped; the last good checkpoint is")
-    assert message.endswith("step-000000004.ckpt")
-
-
-def test_milestones_are_written_when_due_and_can_be_resumed_from(tmp_path):
-    settings = config(folder=str(tmp_path), checkpoint_every=3, milestone_every=4)
-    list(train(settings))
-    kept = {path.name for path in tmp_path.glob("*-kept.ckpt")}
-    assert kept == {f"step-{step:09d}-kept.ckpt" for step in (4, 8, 12)}
-    for path in tmp_path.iterdir():
-        if path.name != "step-000000004-kept.ckpt":
-            path.unlink()
-    training = train(settings)
-    assert training.step == 4
-    list(training)
-    assert same(training, uninterrupted("ICT")[0])
-
-
-def test_the_last_metrics_come_back_with_the_checkpoint(tmp_path):
-    settings = config(folder=str(tmp_path), checkpoint_every=1)
-    assert train(settings).last is None
-    interrupted(settings, 5)
-    training = train(settings)
-    assert (training.last.step, training.last.images_seen) == (5, 40)
-    assert training.last.loss == uninterrupted("ICT")[1][4][2]
+    assert message.startswith(f"a weight is not finite after step {step}: stopped; the last good checkpoint is")
+    assert message.endswith(f"step-{step - 1:09d}.ckpt")
+    assert measured == steps_in(tmp_path) == list(range(1, step))
+    assert not (tmp_path / "weights.safetensors").exists()

@@ -7,9 +7,9 @@ import torch
 
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import train
-from ict_lib.training.model import arrange, build_model
+from ict_lib.training.model import build_model, compile_passes
 from ict_lib.training.precision import loss_scaler, multiplying, passing
-from tests.test_training_loop import config, numbers
+from tests.test_training_loop import numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def settings():
 
 
 def trained(precision, steps=12, **changes):
-    training = train(config(precision=precision, steps=steps, **changes))
+    training = train(small(precision=precision, steps=steps, **changes))
     return training, list(training)
 
 
@@ -47,7 +47,7 @@ def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision):
 )
 def test_a_networks_passes_compute_in_what_the_precision_says(precision, dtype):
     seen = []
-    training = train(config(precision=precision))
+    training = train(small(precision=precision))
     training.student.network.blocks[0].enter.register_forward_hook(lambda *hook: seen.append(hook[2].dtype))
     output = []
     training.student.register_forward_hook(lambda *hook: output.append(hook[2].dtype))
@@ -75,7 +75,7 @@ def test_weights_gradients_averages_and_moments_are_32_bit(precision):
 def test_a_16_bit_training_ends_near_the_32_bit_one_but_not_on_it(precision):
     options = {"learning_rate": 1e-3, "batch_size": 64}
     exact, near = (numbers(trained(p, 30, **options)[0].student) for p in ("fp32", precision))
-    start = numbers(train(config(**options)).student)
+    start = numbers(train(small(**options)).student)
     moved = (exact - start).norm()
     assert 0 < (near - exact).norm() < 0.5 * moved  # fp16 skips its first steps
 
@@ -95,12 +95,12 @@ def overflowing(training, at):
 
 
 def test_an_overflow_skips_the_step_halves_the_scale_and_is_counted():
-    training = overflowing(train(config(precision="fp16", ema_decay=0)), at=(3, 4))
+    training = overflowing(train(small(precision="fp16", ema_decay=0)), at=(3, 4))
     weights, skipped, scales = [], [], []
     for metrics in training:
         weights.append(numbers(training.student))
         skipped.append(metrics.skipped)
-        scales.append(training.scaler.get_scale())
+        scales.append(training.learner.scaler.get_scale())
     first = scales[0]
     assert [skipped[step - 1] - skipped[1] for step in (2, 3, 4, 5)] == [0, 1, 2, 2]
     assert torch.equal(weights[1], weights[3])
@@ -111,22 +111,22 @@ def test_an_overflow_skips_the_step_halves_the_scale_and_is_counted():
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_other_precisions_scale_nothing_and_skip_nothing(precision):
     training, records = trained(precision)
-    assert not training.scaler.is_enabled()
+    assert not training.learner.scaler.is_enabled()
     assert {record.skipped for record in records} == {0}
     assert loss_scaler("fp16", CPU).get_scale() == 2**16
 
 
 @pytest.mark.parametrize("after", [2, 3, 7])
 def test_fp16_resumes_bit_for_bit_with_the_scale_that_it_had(tmp_path, after):
-    options = config(precision="fp16", folder=str(tmp_path), checkpoint_every=1)
-    whole = train(config(precision="fp16"))
+    options = small(precision="fp16", checkpoint_every=1)
+    whole = train(small(precision="fp16"))
     list(whole)
-    interrupted(options, after)
-    resumed = train(options)
+    interrupted(options, tmp_path, after)
+    resumed = train(options, folder=tmp_path)
     assert resumed.step == after
     list(resumed)
     assert same(resumed, whole)
-    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+    assert resumed.learner.scaler.state_dict() == whole.learner.scaler.state_dict()
     assert resumed.last.skipped == whole.last.skipped
 
 
@@ -147,7 +147,7 @@ def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation()
     """Compiled dropout draws from a stream of its own unless it is told not to: the mutant is the plain compile."""
 
     def outputs(compile_it):
-        model = build_model(config(network_options={"width": 8, "blocks": 1}), (1, 8, 8), 10).train()
+        model = build_model(small(network_options={"width": 8, "blocks": 1}), (1, 8, 8), 10).train()
         for parameter in model.parameters():
             parameter.data.normal_(generator=torch.Generator().manual_seed(1))
         compile_it(model)
@@ -161,7 +161,7 @@ def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation()
         for compiled, plain in zip(outputs(compile_it), outputs(lambda _: None), strict=True):
             torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
-    check(lambda model: arrange({model}, model, True))
+    check(compile_passes)
     with pytest.raises(AssertionError):
         check(lambda model: model.network.compile())
 
@@ -191,7 +191,7 @@ def test_a_compiled_training_on_a_gpu_ends_near_the_plain_one(precision):
 
 
 def test_gradients_that_overflow_at_any_scale_stop_the_training():
-    training = overflowing(train(config(precision="fp16", steps=40, log_every=5)), at=range(1, 41))
+    training = overflowing(train(small(precision="fp16", steps=40, log_every=5)), at=range(1, 41))
     message = message_of(training)
     assert message.startswith("the loss scale fell below 1 by step 20: gradients overflow at any scale: stopped")
-    assert torch.equal(numbers(training.student), numbers(train(config()).student))
+    assert torch.equal(numbers(training.student), numbers(train(small()).student))

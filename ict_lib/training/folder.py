@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock
 from safetensors import safe_open
 from torch import nn
 
@@ -23,11 +24,6 @@ IDENTITY, RESULT = "identity.json", "result.json"
 class TrainingFolder:
     """The folder of one training, whose only writer is this process until ``release``.
 
-    Args:
-        path: made if it is missing.
-        run: that the training belongs to.
-        seed: of the training.
-
     Raises:
         RuntimeError: if another process trains there.
     """
@@ -35,11 +31,13 @@ class TrainingFolder:
     def __init__(self, path: Path, run: Run, seed: int):
         self.path, self.identity = path, identity(run, seed)
         self.evaluation = {name: getattr(run, name) for name in EVALUATION}
-        self._lock = hold(path)
+        self._lock: BaseFileLock | None = hold(path)
 
     def release(self) -> None:
-        """Let others write here."""
-        self._lock.release()
+        """Let others write here; a second time changes nothing, so that nobody else's hold ends."""
+        if self._lock:
+            self._lock.release()
+        self._lock = None
 
     def begin(self, resume: bool, surroundings: dict[str, Any]) -> dict[str, Any] | None:
         """Read the newest good checkpoint, or clear the folder where there is none or it is not wanted.
@@ -47,11 +45,10 @@ class TrainingFolder:
         Raises:
             ValueError: if it belongs to other settings, with the difference, or the training is finished.
         """
-        if resume:
-            self.refuse_others()
+        done = resume and self.finished()
         state = checkpoint.load_latest(self.path) if resume else None
         if state is None:
-            require(not (resume and self.finished()), str(self.path), "finished", "another name, or resume=False,")
+            require(not done, str(self.path), "finished", "another name, or resume=False,")
             self.empty()
             return None
         changed = difference(state["surroundings"], surroundings)
@@ -76,31 +73,13 @@ class TrainingFolder:
         write_json(self.path / RESULT, {**made, "result": result})
 
     def finished(self) -> dict[str, Any] | None:
-        """Return what a finished training has left: ``result``, ``surroundings`` and ``evaluation``; None before.
-
-        Raises:
-            ValueError: if it was made with other settings, with the difference.
-        """
-        self.refuse_others()
-        return read_result(self.path)
-
-    def refuse_others(self) -> None:
-        """Refuse a folder in which a training with other settings has left its files."""
-        theirs = self.settings_in(self.path)
-        changed = difference(theirs, self.identity) if theirs else ""
-        if changed:
-            raise ValueError(
-                f"what is in {self.path} was made with other settings ({changed}): restore them, choose another "
-                "name, or start anew (make run ... ANEW=1, or resume=False)"
-            )
+        """Do what :func:`finished` does."""
+        return finished(self.path, self.identity)
 
     @staticmethod
     def settings_in(path: Path) -> dict[str, Any]:
         """Read the settings of the training whose files are in a folder; nothing where there are none."""
-        try:
-            return json.loads((path / IDENTITY).read_bytes())
-        except (OSError, ValueError):
-            return {}
+        return _read(path / IDENTITY) or {}
 
     def _cut(self, step: int, last: dict[str, Any]) -> None:
         """Drop lines and looks of later steps, which will be made again; add the line that an interruption kept out."""
@@ -120,13 +99,34 @@ class TrainingFolder:
         write_json(self.path / IDENTITY, self.identity)
 
 
+def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a finished training has left: ``result``, ``surroundings`` and ``evaluation``; None before.
+
+    Raises:
+        ValueError: if what is in the folder, finished or not, was made with other settings, with the difference.
+    """
+    theirs = TrainingFolder.settings_in(path)
+    changed = difference(theirs, settings) if theirs else ""
+    if changed:
+        raise ValueError(
+            f"what is in {path} was made with other settings ({changed}): restore them, choose another "
+            "name, or start anew (make run ... ANEW=1, or resume=False)"
+        )
+    return read_result(path)
+
+
 def read_result(path: Path) -> dict[str, Any] | None:
-    """Read what a finished training has left in a folder; None where there is none."""
+    """Read what a finished training has left in a folder, whatever its settings; None where there is none."""
+    return _read(path / RESULT) if (path / WEIGHTS).is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a dict; None where there is none, or it is damaged."""
     try:
-        left = json.loads((path / RESULT).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return left if isinstance(left, dict) and (path / WEIGHTS).is_file() else None
+    return found if isinstance(found, dict) else None
 
 
 def best_of(path: Path) -> dict[str, float]:

@@ -9,19 +9,20 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 
 from ict_lib.checks import require
-from ict_lib.config import Run, check_processes
+from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data import load_dataset
+from ict_lib.data import DATASETS
 from ict_lib.files import read_lines, write_json
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.training import checkpoint
 from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_result
-from ict_lib.training.metrics import Metrics
+from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_model, load_weights, pick_device
 
 FAILURE, LOG, JOB = "failure.json", "processes.log", "job.json"  # in the folder of the training
@@ -59,17 +60,14 @@ def launch(
         max_restarts: how often processes may be lost.
         program: module that each process executes.
 
-    Returns:
-        An iterator of :class:`~ict_lib.training.metrics.Metrics` that also gives the weights.
-
     Raises:
         ValueError: if the processes cannot share the batch equally, something is missing for them, or the folder holds
             a training with other settings.
         RuntimeError: if another process trains in the folder, or VGG16's weights are needed and not to be had.
     """
-    processes = run.processes if processes is None else processes
-    check_processes(replace(run, processes=1) if run.micro_batch is None else run, processes)
-    run = replace(run, processes=processes, micro_batch=run.micro_batch or run.batch_size // processes)
+    run = run if processes is None else replace(run, processes=processes)
+    run = replace(run, micro_batch=run.shard_size)
+    processes = run.processes
     require(bool(str(folder)), "folder", folder, "a folder for checkpoints and metrics")
     device = pick_device(run.device)
     plain = device.type in ("cpu", "cuda") and ":" not in run.device
@@ -86,30 +84,35 @@ def launch(
 class Launched(Iterator[Metrics]):
     """A training by other processes, seen from the caller: an iterator of metrics, as ``Training`` is.
 
-    They run while somebody iterates, and may run ahead of it. Closing it, an interruption, and the end of the caller,
-    however it ends, end them all; iterate over a new one to go on.
+    They run while somebody iterates, and may run ahead of it. Closing it, an interruption, another one in the same
+    folder, and the end of the caller, however it ends, end them all; iterate over a new one to go on.
 
     Attributes:
         step: of the newest metrics.
         last: the newest metrics; None before the first.
+        finished: whether the training is, and its weights are there.
     """
 
+    _running: ClassVar[WeakSet] = WeakSet()  # of this process, some perhaps forgotten in a loop that was interrupted
+
     def __init__(self, run: Run, seed: int, folder: Path, resume: bool, max_restarts: int, program: str):
-        self.run, self.seed, self.place = run, seed, folder
-        self._resume, self._restarts, self._program = resume, max_restarts, program
-        self._torchrun, self._waiting, self._read_at, self.step, self.last = None, deque(), 0, 0, None
-        self.finished = self._look_into_folder()
+        self.run, self.seed, self.place = run, seed, folder.resolve()
+        self._restarts, self._program, self._closed = max_restarts, program, False
+        self._torchrun, self._waiting, self._seen, self.step, self.last = None, deque(), None, 0, None
+        for other in list(self._running):
+            if other.place == self.place:
+                other.close()
+        self.finished = self._look_into_folder(resume)
 
     def __len__(self) -> int:
         """Return how many records are still to come."""
-        done, total, every = self.step, self.run.steps, self.run.log_every
-        return -(-total // every) - done // every if done < total else 0
+        return lines_left(self.run, self.step)
 
     def __next__(self) -> Metrics:
         """Wait for the next record."""
         try:
             while not self._waiting:
-                if self.finished:
+                if self.finished or self._closed:
                     raise StopIteration
                 self._wait_for_more()
         except BaseException:
@@ -122,7 +125,7 @@ class Launched(Iterator[Metrics]):
     @property
     def average(self) -> ConsistencyModel:
         """The averaged weights: the final ones, or those of the newest checkpoint."""
-        data = load_dataset(self.run.data)
+        data = DATASETS[self.run.data]
         model = build_model(self.run, data.shape, data.num_classes, self.seed)
         if self.finished:
             load_weights(self.place / WEIGHTS, model)
@@ -131,7 +134,8 @@ class Launched(Iterator[Metrics]):
         return model.to(pick_device(self.run.device)).requires_grad_(False)
 
     def close(self) -> None:
-        """End all processes; does nothing where there are none."""
+        """End the iteration and all processes."""
+        self._closed = True
         self._waiting.clear()
         if self._torchrun is not None and self._torchrun.poll() is None:
             self._torchrun.terminate()
@@ -145,14 +149,16 @@ class Launched(Iterator[Metrics]):
         if getattr(self, "_torchrun", None) is not None:
             self.close()
 
-    def _look_into_folder(self) -> bool:
+    def _look_into_folder(self, resume: bool) -> bool:
         """Tell whether the training is finished; refuse a folder with other settings, or with another writer."""
         folder = TrainingFolder(self.place, self.run, self.seed)
         try:
-            finished = self._resume and folder.finished() is not None
+            if not resume:  # here, so that processes that are lost early do not find what was to be deleted
+                folder.empty()
+            finished = folder.finished() is not None
         finally:
             folder.release()
-        newest = checkpoint.newest(self.place) if self._resume else None
+        newest = checkpoint.newest(self.place)
         step = self.run.steps if finished else checkpoint.step_of(newest) if newest else 0
         lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step] if step else []
         self.step, self.last = step, Metrics.of_line(lines[-1]) if lines else None
@@ -175,23 +181,28 @@ class Launched(Iterator[Metrics]):
 
     def _read(self) -> None:
         """Collect the lines of metrics after the newest."""
-        path = self.place / METRICS
-        changed = path.stat().st_mtime_ns if path.exists() else self._read_at
-        if changed == self._read_at:
-            return
-        self._read_at = changed
-        newest = self._waiting[-1].step if self._waiting else self.step
-        self._waiting.extend(Metrics.of_line(line) for line in read_lines(path) if line["step"] > newest)
+        state = self._state_of_metrics()
+        if state is not None and state != self._seen:
+            self._seen, lines = state, read_lines(self.place / METRICS)
+            self._waiting.extend(Metrics.of_line(line) for line in lines if line["step"] > self.step)
+
+    def _state_of_metrics(self) -> tuple[int, int, int] | None:
+        """Return what changes whenever the file does, also twice within one tick of the disk's clock."""
+        try:
+            found = (self.place / METRICS).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _start(self) -> None:
         """Start torchrun, which starts the processes."""
+        self._running.add(self)
         (self.place / FAILURE).unlink(missing_ok=True)
-        metrics = self.place / METRICS
-        self._read_at = metrics.stat().st_mtime_ns if metrics.exists() else 0  # rank 0 will write it anew
+        self._seen = self._state_of_metrics()  # rank 0 will write it anew
         write_json(self.place / JOB, {"run": {**self.run.to_dict(), "seeds": [self.seed]}})
         torchrun = ["--standalone", f"--nproc-per-node={self.run.processes}", f"--max-restarts={self._restarts}"]
         torchrun += ["--monitor-interval=0.1", "-m", self._program]
-        asked = [str(self.place / JOB), "--folder", str(self.place), *([] if self._resume else ["--anew"])]
+        asked = [str(self.place / JOB), "--folder", str(self.place)]
         with (self.place / LOG).open("wb") as log:
             self._torchrun = subprocess.Popen(
                 [sys.executable, "-m", "torch.distributed.run", *torchrun, *asked],

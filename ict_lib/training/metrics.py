@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ict_lib.config import Run
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -46,3 +48,8 @@ class Metrics:
         own = {field.name for field in fields(cls)} - {"measured"}
         measured = {name: value for name, value in line.items() if name not in own}
         return cls(**{name: value for name, value in line.items() if name in own}, measured=measured)
+
+
+def lines_left(run: Run, step: int) -> int:
+    """Return how many lines of metrics are still to come after a step."""
+    return -(-run.steps // run.log_every) - step // run.log_every if step < run.steps else 0

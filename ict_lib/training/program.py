@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from ict_lib.config import Run, read_run, run_from
+from ict_lib.config import Run, identity, read_run, run_from
 from ict_lib.files import project_root, results_folder, write_json
 from ict_lib.group import Group, LostContact
-from ict_lib.training.folder import read_result
+from ict_lib.training.folder import finished
 from ict_lib.training.launch import CALLER, FAILURE
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device
@@ -32,69 +31,64 @@ PATIENCE = timedelta(hours=3)  # the features of ImageNet, once, by one process
 
 
 def main(words: list[str], training_class: Callable[..., Training] = Training) -> None:
-    """Train all that a command line asks for, as one of the processes that torchrun has started."""
-    run, folders, resume = _asked(words)
-    with member(run, next(iter(folders.values()))) as (run, group):
+    """Train all that a command line asks for, as one of the processes that torchrun has started.
+
+    If another process is lost, torchrun starts all of them once more; after a mistake it does not.
+    """
+    watch()
+    folders: dict[int, Path] = {}
+    try:
+        run, folders = _asked(words)
+        run, group = _join(run)
+        from ict_lib.training.measuring import evaluate  # torch-fidelity takes a second to load
+
         for seed, folder in folders.items():
-            from ict_lib.training.measuring import evaluate  # torch-fidelity takes a second to load
-
-            if not (resume and read_result(folder)):
-                for _ in training_class(run, seed, folder, group, resume=resume, evaluate=evaluate):
+            if not finished(folder, identity(run, seed)):
+                for _ in training_class(run, seed, folder, group, evaluate=evaluate):
                     pass  # what it leaves in its folder is what counts
+        distributed.destroy_process_group()
+    except LostContact:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        _report(folders, error)
+        os.kill(os.getppid(), signal.SIGTERM)
+        sys.exit(1)
 
 
-def _asked(words: list[str]) -> tuple[Run, dict[int, Path], bool]:
-    """Read the command line: the run, the folder of each seed, and whether to resume."""
+def _asked(words: list[str]) -> tuple[Run, dict[int, Path]]:
+    """Read the command line: the run, and the folder of each seed."""
     parser = argparse.ArgumentParser(prog="python -m ict_lib.training.program", description=__doc__)
     parser.add_argument("run")
     parser.add_argument("changes", nargs="*", metavar="name=value")
     parser.add_argument("--folder", type=Path, help="of the run's first seed alone")
-    parser.add_argument("--anew", action="store_true", help="delete what earlier trainings have left")
     given = parser.parse_intermixed_args(words)
-    run = run_from(read_run(given.run, given.changes, project_root()))
-    seeds = run.seeds[:1] if given.folder else run.seeds
-    folders = {seed: given.folder or results_folder(run.name) / f"seed-{seed}" for seed in seeds}
-    first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    return run, folders, not (given.anew and first)
+    run = run_from(read_run(given.run, given.changes, Path() if given.folder else project_root()))
+    if given.folder:
+        return run, {run.seeds[0]: given.folder}
+    return run, {seed: results_folder(run.name) / f"seed-{seed}" for seed in run.seeds}
 
 
-@contextmanager
-def member(run: Run, folder: Path) -> Iterator[tuple[Run, Group]]:
-    """Join the processes that torchrun has started, and tell why if this one fails.
-
-    Yields:
-        The run with this process's device, and the group.
-    """
-    watch()
+def _join(run: Run) -> tuple[Run, Group]:
+    """Take a device, and meet the other processes; they wait for each other as long as one may take to measure."""
+    cuda = pick_device(run.device).type == "cuda"
+    run = replace(run, device=f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
+    if cuda:
+        torch.cuda.set_device(run.device)
     try:
-        cuda = pick_device(run.device).type == "cuda"
-        run = replace(run, device=f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
-        if cuda:
-            torch.cuda.set_device(run.device)
-        yield run, _join("nccl" if cuda else "gloo")
-        distributed.destroy_process_group()
-    except LostContact:
-        raise  # torchrun starts all of them once more
-    except Exception as error:
-        report(folder, int(os.environ["RANK"]), repr(error), traceback.format_exc())
-        os.kill(os.getppid(), signal.SIGTERM)  # a mistake: torchrun shall not start them once more
-        raise
-
-
-def _join(backend: str) -> Group:
-    """Meet the other processes; they wait for each other as long as one of them may take to measure."""
-    try:
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     except RuntimeError as error:  # one of them was killed before it came
         raise LostContact(f"rank {os.environ['RANK']} met nobody: {error}") from error
-    return Group()
+    return run, Group()
 
 
-def report(folder: Path, rank: int, message: str, trace: str) -> None:
-    """Write down why a training failed, unless the cause is known already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / FAILURE).exists():
-        write_json(folder / FAILURE, {"rank": rank, "message": message, "traceback": trace})
+def _report(folders: dict[int, Path], error: Exception) -> None:
+    """Write down why a training failed, for its caller, unless the cause is known already."""
+    for folder in list(folders.values())[:1]:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / FAILURE).exists():
+            left = {"rank": int(os.environ["RANK"]), "message": repr(error), "traceback": traceback.format_exc()}
+            write_json(folder / FAILURE, left)
 
 
 def watch() -> None:
@@ -113,10 +107,10 @@ def watch() -> None:
 
 
 def _alive(process: int) -> bool:
-    """Tell whether there is such a process."""
+    """Tell whether there is such a process of this user."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except OSError:
         return False
     return True
 

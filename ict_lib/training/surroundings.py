@@ -6,11 +6,20 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ict_lib.data.dataset import Dataset
+
 PACKAGES = ("torch", "numpy", "scikit-learn", "torch-fidelity")
 LIBRARY = Path(__file__).parents[1]
+
+
+def surroundings(device: torch.device, data: Dataset, processes: int) -> dict[str, Any]:
+    """Say what a training is made with, besides its settings."""
+    made = {"versions": versions(), "device": device_name(device), "commit": commit(), "code": code_hash()}
+    return {**made, "data_checksum": data.checksum(), "processes": processes}
 
 
 def versions() -> dict[str, str]:
