@@ -1,4 +1,4 @@
-"""A run on several machines: `runs/slurm.sh` and `ict_lib.training.program`, with two pretended machines on this one."""
+"""A run on several machines: `runs/slurm.sh` and `ict_lib.training.program`, with two pretended ones on this one."""
 
 import json
 import os
