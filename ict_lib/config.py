@@ -3,6 +3,7 @@
 Read and checked without loading torch, so that a mistake is found at once.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -129,16 +130,16 @@ class Run:
         return self.batch_size // self.shard_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as plain values; :func:`run_from` makes the same run of them."""
-        return asdict(self)
+        """Return all fields as JSON gives them back; :func:`run_from` makes the same run of them."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 EVERY = ("log_every", "checkpoint_every", "milestone_every", "evaluate_every", "measure_every")
 POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", *EVERY)
+EVALUATION = ("num_samples", "sigma_mid")  # what the numbers at the end depend on, besides the weights
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
-SHOWN = ("name", "notebook", "preset", "tensorboard", "sources", "num_samples", "sigma_mid")
-HARMLESS = (*SHOWN, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
-EVALUATION = ("evaluate_every", "measure_every", "num_samples", "sigma_mid")
+SHOWN = ("name", "notebook", "preset", "tensorboard", "sources")
+HARMLESS = (*SHOWN, *EVALUATION, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
 
 
 def check_processes(run: Run, processes: int) -> None:
@@ -199,14 +200,16 @@ def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
         files = (root / "runs").rglob("*.yaml")
         require_known("run", name, [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files])
         path = root / "runs" / f"{name}.yaml"
-    values = (_yaml(path.read_text("utf8"), str(path)) or {}).get("run")
+    whole = _yaml(path.read_text("utf8"), str(path))
+    values = whole.get("run") if isinstance(whole, dict) else None
     require(isinstance(values, dict), f"run in {path}", values, "a mapping of fields")
     for change in changes:
         key, equals, text = change.partition("=")
         require(bool(equals), "a change", change, "name=value")
         outer, dot, inner = key.partition(".")
-        value = _yaml(text, change)
-        values[outer] = {**(values.get(outer) or {}), inner: value} if dot else value
+        value, there = _yaml(text, change), values.get(outer) or {}
+        require(not dot or isinstance(there, dict), outer, there, f"a mapping, to change {inner} in it,")
+        values[outer] = {**there, inner: value} if dot else value
     return values
 
 

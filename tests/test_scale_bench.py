@@ -1,4 +1,4 @@
-"""The measurements of speed, their record and their command: `ict_lib.scale.bench`, `record` and `isolation`."""
+"""The measurements of speed, their record and their command: `ict_lib.scale.bench` and `record`."""
 
 import json
 import os
@@ -12,26 +12,28 @@ import torch
 
 from ict_lib.__main__ import main as door
 from ict_lib.config import Run
+from ict_lib.recipe import ICT
 from ict_lib.scale import record
-from ict_lib.scale.bench import about, ceilings, chosen, cpu_cases, gpu_cases, line, loading, measured, processes
+from ict_lib.scale.bench import (
+    PRECISIONS,
+    about,
+    ceilings,
+    chosen,
+    cpu_cases,
+    gpu_cases,
+    isolated,
+    line,
+    loading,
+    measured,
+    processes,
+    trainings,
+)
 from ict_lib.scale.bench import training as train_and_time
-from ict_lib.scale.cost import count_passes, without_memory
-from ict_lib.scale.isolation import isolated
 
 SMALL = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_resolutions": [4]}
-TINY = [
-    (Run(network="ncsnpp", network_options=SMALL, batch_size=4, log_every=2), 6),
-    (
-        Run(
-            network="adm",
-            network_options={**SMALL, "head_channels": 8, "dropout_resolution": 4},
-            conditional=True,
-            batch_size=4,
-            log_every=2,
-        ),
-        6,
-    ),
-]
+NCSNPP = Run(network="ncsnpp", network_options=SMALL, batch_size=4, log_every=2)
+ADM = Run(network="adm", network_options={**SMALL, "head_channels": 8, "dropout_resolution": 4}, conditional=True)
+ADM = replace(ADM, batch_size=4, log_every=2)
 HEAD = {"device": "NVIDIA H100 80GB HBM3", "processor": "a", "cores": 2, "versions": {"torch": "1"}}
 HEAD |= {"commit": "c", "date": "2026-01-01"}
 
@@ -59,13 +61,12 @@ def endless_measure():
 # --- value from the paper ---
 
 
-@pytest.mark.parametrize(("case", "gigaflops"), [("ncsnpp/fp32", 42.8), ("adm/fp32", 219)])
-def test_the_cases_of_a_gpu_are_the_papers_networks(case, gigaflops):
-    run = gpu_cases()[case].keywords["run"]
-    with without_memory():
-        assert count_passes(replace(run, batch_size=1)).forward / 1e9 == pytest.approx(gigaflops, rel=0.02)
-    share = {"ncsnpp": 1024 // 4, "adm": 4096 // 64}  # of the paper's batch
-    assert run.batch_size == share[run.network]
+def test_the_cases_of_a_gpu_are_the_papers_networks_with_its_share_of_the_papers_batch():
+    """Their operations are those of `test_scale_cost`."""
+    for name, data, batch in (("ncsnpp", "cifar10", 1024 // 4), ("adm", "imagenet64", 4096 // 64)):
+        run = gpu_cases()[f"{name}/fp32"].keywords["run"]
+        assert (run.network, run.data, run.batch_size) == (name, data, batch)
+        assert (run.network_options, run.recipe, run.conditional) == ({}, ICT, name == "adm")
 
 
 def test_every_network_in_every_precision_compiled_and_not():
@@ -123,33 +124,26 @@ def test_a_row_compares_with_the_ceiling_of_its_precision():
 # --- shapes: the cases of a GPU, small and on a CPU ---
 
 
-def check_all(cases):
-    found = {"cases": {name: about(case) | in_no_time(name, case) for name, case in cases.items()}}
-    rows = record.rows(json.loads(json.dumps(found)))
-    assert len(rows) == sum("/" in name for name in cases)
+def check_all(device, networks, compiled=False):
+    cases = {"ceiling": partial(ceilings, device=device, precisions=PRECISIONS, size=32)}
+    cases |= {n: partial(case, seconds=0) for n, case in trainings(networks, device, compiled).items()}
+    rows = record.rows(json.loads(json.dumps({"cases": {name: about(case) | case() for name, case in cases.items()}})))
+    assert len(rows) == len(networks)
     for row in rows:
-        values = {k: v for k, v in row.items() if not (k == "failed" or (row["compiled"] and k.startswith("samples")))}
+        values = {k: v for k, v in row.items() if not (k == "failed" or (compiled and k.startswith("samples")))}
         assert all(value is not None for value in values.values()), row
         assert row["images/s"] > 0
-    return rows
-
-
-def in_no_time(name, case):
-    return case() if name == "ceiling" else case(seconds=0)
+        assert row["share of ceiling"] > 0
 
 
 def test_the_cases_of_a_gpu_run_on_a_cpu():
-    cases = gpu_cases(TINY, "cpu", size=32, images=300)
-    rows = check_all({name: case for name, case in cases.items() if not name.endswith("compile")})
-    assert {row["precision"] for row in rows} == {"fp32", "tf32", "bf16", "fp16"}
-    assert all(row["share of ceiling"] > 0 for row in rows)
+    check_all("cpu", [(NCSNPP, 6, "fp32"), (NCSNPP, 6, "tf32"), (ADM, 6, "bf16"), (ADM, 6, "fp16")])
 
 
 @pytest.mark.slow
 def test_the_compiled_cases_of_a_gpu_run_on_a_cpu():
-    small = [(Run(network_options={"width": 16, "blocks": 1}, batch_size=4, log_every=2), 0)]  # the U-Nets take minutes
-    (row,) = check_all(chosen(gpu_cases(small, "cpu", size=32), ["ceiling", "bf16/compile"]))
-    assert row["compiled"]
+    small = Run(network_options={"width": 16, "blocks": 1}, batch_size=4, log_every=2)  # the U-Nets take minutes
+    check_all("cpu", [(small, 0, "bf16")], compiled=True)
 
 
 @pytest.mark.gpu
@@ -162,7 +156,10 @@ def test_a_process_of_its_own_finds_the_gpu():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_cases_of_a_gpu_run_on_a_gpu():
-    check_all(gpu_cases(TINY, "cuda", size=512, images=300))
+    networks = [(run, 6, precision) for run in (NCSNPP, ADM) for precision in PRECISIONS]
+    check_all("cuda", networks)
+    check_all("cuda", networks, compiled=True)
+    assert loading("cuda", num=300, batch=256, seconds=0)["images_per_second"] > 0
 
 
 @pytest.mark.slow
@@ -187,7 +184,7 @@ def test_a_line_says_what_was_measured_or_why_not():
 
 
 def test_training_that_samples_nothing_says_nothing_of_it():
-    found = train_and_time(TINY[0][0], drawn=0, seconds=0)
+    found = train_and_time(NCSNPP, drawn=0, seconds=0)
     assert not any(key.startswith("samples") for key in found)
     assert found["peak_memory_bytes"] > 1e7
 
@@ -200,7 +197,8 @@ def test_a_case_that_fails_ends_itself_alone():
         return isolated(measure, limit)["failed"]
 
     assert isolated(partial(quick_measure, value=3), 60.0)["value"] == 3
-    assert left(full_measure) == left(killed_measure) == "out of memory"
+    assert left(full_measure) == "OutOfMemoryError: CUDA out of memory"
+    assert "killed, as the system does who takes the last memory" in left(killed_measure)
     assert left(wrong_measure) == "KeyError: 'a mistake'"
     assert left(endless_measure, limit=0.3) == "out of time"
 

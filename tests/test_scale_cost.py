@@ -13,7 +13,6 @@ from ict_lib.data.stand_in import stand_in
 from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.sampling import sample
 from ict_lib.scale.cost import (
-    MAPPED,
     SAMPLED,
     LiveBytes,
     Memory,
@@ -31,12 +30,16 @@ from ict_lib.training.model import build_model
 NCSNPP = Run(data="cifar10", network="ncsnpp", batch_size=4)
 ADM = Run(data="imagenet64", network="adm", conditional=True, batch_size=4)
 LPIPS = replace(CT, distance="lpips")
+TINY = {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention_resolutions": [4]}
 SMALL = {
     "mlp": Run(batch_size=6, network_options={"width": 32, "blocks": 2}),
     "small_unet": Run(network="small_unet", batch_size=6, network_options={"channels": 16}),
-    "ncsnpp": replace(NCSNPP, network_options={"channels": 16, "multipliers": [1, 2], "blocks": 1}),
-    "adm": replace(
-        ADM, network_options={"channels": 16, "multipliers": [1, 2, 2, 2], "blocks": 1, "head_channels": 16}
+    "ncsnpp": Run(network="ncsnpp", batch_size=4, network_options=TINY),
+    "adm": Run(
+        network="adm",
+        conditional=True,
+        batch_size=4,
+        network_options={**TINY, "head_channels": 8, "dropout_resolution": 4},
     ),
 }
 # Of NCSN++ with 128 images, so that the sums need no counting
@@ -121,7 +124,6 @@ def test_cts_teacher_has_weights_of_its_own_in_memory_and_on_disk():
 
 
 def test_imagenet_stays_in_its_file_but_for_the_labels():
-    assert MAPPED == ("imagenet64",)
     assert memory(ADM, COUNTED).always["data set"] == 1_281_167 * 8
     assert disk(ADM, COUNTED)["data set"] == 1_281_167 * (3 * 64 * 64 + 8)
     assert data_bytes("digits") < digits.load().pixels.nbytes  # which are floats
@@ -201,7 +203,7 @@ def test_a_last_step_off_the_beat_is_a_milestone_too():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_operations_are_those_of_a_real_training_step(name):
-    run = replace(SMALL[name], log_every=1, steps=3)
+    run = replace(SMALL[name], log_every=1)
     training = Training(run, data=stand_in(run.data, 16))
     with FlopCounterMode(display=False) as counter:
         next(training)

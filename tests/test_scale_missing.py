@@ -1,29 +1,37 @@
-"""What a run lacks on this machine: `ict_lib.plan.missing`."""
+"""What a run lacks on this machine: `ict_lib.scale.missing`."""
 
 import gzip
+import hashlib
 import shutil
+import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from ict_lib.plan import missing as module
-from ict_lib.plan.cost import Memory
-from ict_lib.plan.estimate import Plan
-from ict_lib.plan.missing import fault, lacks_vgg16, missing
-from ict_lib.plan.passes import Passes
-from ict_lib.run_config import RunConfig
 
+from ict_lib.config import Run
 from ict_lib.recipe import CT, ICT
+from ict_lib.scale.cost import Memory, Passes
+from ict_lib.scale.estimate import Plan
+from ict_lib.scale.missing import fault, lacks_vgg16, missing
 
 LPIPS = replace(CT, distance="lpips")
 
 
-def plan(data="cifar10", recipe=ICT, devices=8, memory=10 * 10**9, disk=10**6):
-    config = RunConfig(data=data, recipe=recipe)
+def plan(data="cifar10", recipe=ICT, devices=8, memory=10 * 10**9, disk=10**6, compile=False, flops=10**9):
+    run = Run(data=data, recipe=recipe, processes=devices, compile=compile, device="cpu")
     sizes = Memory({"weights": memory}, {"backward pass": 0}), {"weights": disk, "data set": 10**18}
-    return Plan("a/run", config, 1, devices, Passes(1, 1, 0, 1, 1, 1), *sizes, [])
+    return Plan(run, Passes(1, flops, 0, 1, 1, 1), *sizes, {})
+
+
+def devices_of(monkeypatch, memory, num=8):
+    """Pretend to have CUDA devices."""
+    named = SimpleNamespace(name="a device", total_memory=memory)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: named)
 
 
 def of_topic(lines, topic):
@@ -46,7 +54,7 @@ def nothing_there(tmp_path, monkeypatch):
 
 
 def test_the_digits_need_nothing(tmp_path):
-    assert missing(plan("digits", devices=2), tmp_path) == []
+    assert missing(plan("digits", devices=2, flops=10**6), tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -77,14 +85,12 @@ def test_inception_is_looked_for_and_vgg16_only_for_lpips(tmp_path):
 
 def test_devices_are_counted(tmp_path, monkeypatch):
     assert "devices: this machine has 0 of the 8 CUDA devices" in missing(plan(), tmp_path)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(module, "_memory_of", lambda number: ("a device", 24 * 10**9))
+    devices_of(monkeypatch, 24 * 10**9)
     assert of_topic(missing(plan(), tmp_path), "devices") == []
 
 
 def test_a_device_that_is_too_small_is_named_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(module, "_memory_of", lambda number: ("a device", 24 * 10**9))
+    devices_of(monkeypatch, 24 * 10**9)
     assert of_topic(missing(plan(memory=23 * 10**9), tmp_path), "memory") == []
     small = of_topic(missing(plan(memory=25 * 10**9), tmp_path), "memory")
     assert small == ["memory: a device has 24 GB, and 25 GB are wanted; a smaller micro_batch wants less"]
@@ -98,14 +104,38 @@ def test_a_disk_that_is_too_small_is_said_for_a_folder_that_is_not_there_yet(tmp
     assert of_topic(missing(plan(disk=6 * 10**9), folder), "disk") == [said]
 
 
+def test_a_missing_compiler_is_named_where_passes_are_compiled(tmp_path, monkeypatch):
+    there = plan("digits", devices=1, flops=10**6, compile=True)
+    monkeypatch.setenv("CXX", sys.executable)  # stands for one
+    assert of_topic(missing(there, tmp_path), "compiler") == []
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (line,) = of_topic(missing(there, tmp_path), "compiler")
+    assert "no no-such-compiler" in line
+    assert "apt-get install g++" in line
+    assert of_topic(missing(plan("digits", devices=1), tmp_path), "compiler") == []
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (line,) = of_topic(missing(there, tmp_path), "compiler")
+    assert "compile=true needs a C++ compiler, and there is no g++" in line
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    (line,) = of_topic(missing(there, tmp_path), "compiler")
+    assert f"{tmp_path / 'Python.h'} (Debian: apt-get install python3-dev), or set compile=false" in line
+
+
 # --- invariant: what is there is not asked for ---
 
 
 def test_files_that_are_there_are_not_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "load_dataset", lambda name: name)
-    monkeypatch.setattr(module, "inception_weights", lambda download: "a file")
-    monkeypatch.setattr(module, "vgg16_weights", lambda download: "a file")
-    assert [line for line in missing(plan(recipe=LPIPS), tmp_path) if not line.startswith("devices")] == []
+    """The published files are looked for by the hash in their names, so a file of that name must be the right one."""
+    content = b"weights"
+    name = f"weights-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / name).write_bytes(content)
+    monkeypatch.setattr("ict_lib.evaluation.fidelity.INCEPTION", f"https://nowhere/{name}")
+    monkeypatch.setattr("ict_lib.networks.lpips._vgg16_url", lambda: f"https://nowhere/{name}")
+    lines = missing(plan(recipe=LPIPS), tmp_path)
+    assert of_topic(lines, "Inception") == of_topic(lines, "VGG16") == []
 
 
 # --- errors: a damaged file is named, and stops nothing ---

@@ -1,4 +1,4 @@
-"""A plan of a run, as numbers, as text and as a command: `ict_lib.plan`."""
+"""A plan of a run, as numbers, as text and as a command: `ict_lib.scale.estimate` and `ict_lib.scale.plan`."""
 
 import os
 import re
@@ -8,19 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ict_lib.plan import Plan, plan_of
-from ict_lib.plan import __main__ as command
-from ict_lib.plan.cost import Memory
-from ict_lib.plan.marks import Setting
-from ict_lib.plan.passes import Passes
-from ict_lib.plan.speed import Speed
-from ict_lib.plan.text import count, duration, quantity, text_of
-from ict_lib.run_config import RunConfig
 
+from ict_lib.__main__ import main as door
+from ict_lib.config import Run
 from ict_lib.recipe import ICT
+from ict_lib.scale.cost import Memory, Passes
+from ict_lib.scale.plan import Plan, count, duration, measured, plan_of, quantity, text_of
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEED = Speed(1250.0, 128, 21, "a device", "tf32", True, 17 * 10**9)
+HOW = "measured on a device: 21 steps, batches of 128, tf32, compiled; 17.0 GB held"
+TINY = ["network_options={channels: 16, multipliers: [1, 1], blocks: 1}", "batch_size=64", "micro_batch=8"]
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +27,19 @@ def ict():
 
 def by_hand(**changes):
     """A plan with round numbers."""
-    config = RunConfig(data="cifar10", network="ncsnpp", steps=1000, batch_size=100, micro_batch=25, precision="tf32")
+    run = Run(name="a/run", data="cifar10", network="ncsnpp", steps=1000, seeds=[0, 1], precision="tf32")
+    run = replace(run, batch_size=100, micro_batch=25, processes=2)
     passes = Passes(2_000_000, 5 * 10**9, 0, 3 * 10**9, 10**9, 25)
     memory = Memory({"weights": 8 * 10**6}, {"backward pass": 3 * 10**9, "copy of the gradients": 1, "sampling": 10**9})
-    plan = Plan("a/run", config, 2, 2, passes, memory, {"weights": 5 * 10**8, "milestones": 0, "data set": 10**9}, [])
-    return replace(plan, **changes)
+    disk = {"weights": 5 * 10**8, "milestones": 0, "data set": 10**9}
+    return replace(Plan(run, passes, memory, disk, {}), **changes)
 
 
 # --- value ---
 
 
 def test_the_plan_of_ict_on_cifar10(ict):
-    assert ict.name == "cifar10/ict"
-    assert (ict.devices, ict.trainings) == (8, 1)
+    assert (ict.run.name, ict.run.processes, ict.run.seeds) == ("cifar10/ict", 8, [0])
     assert ict.passes.parameters == 56_395_523
     assert ict.passes.forward / 1e9 == pytest.approx(42.5, abs=0.06)
     assert ict.flops == pytest.approx(4 * 42.47e9 * 1024 * 400_000, rel=1e-3)  # 69.6 EFLOP
@@ -50,7 +47,8 @@ def test_the_plan_of_ict_on_cifar10(ict):
     assert ict.hours is None
     assert 10e9 < ict.memory.most < 24e9
     assert ict.memory.in_turn["backward pass"] / 128 == pytest.approx(121e6, rel=0.01)
-    assert [setting.name for setting in ict.uncertain] == ["optimizer.betas", "optimizer.weight_decay", "num_samples"]
+    memory = {"optimizer.betas": "[0.9, 0.999]", "optimizer.weight_decay": "0", "num_samples": "50000"}
+    assert ict.uncertain == memory
 
 
 def test_hours_are_images_over_speed():
@@ -58,8 +56,7 @@ def test_hours_are_images_over_speed():
     assert plan.images == 2 * 1000 * 100
     assert plan.flops == 200_000 * 20 * 10**9
     assert plan.hours == pytest.approx(200_000 / 2 / 10 / 3600)
-    assert by_hand().at(SPEED).hours == pytest.approx(200_000 / 2 / 1250 / 3600)
-    assert by_hand().at(SPEED).speed == SPEED
+    assert by_hand().hours is None
 
 
 @pytest.mark.parametrize(
@@ -87,34 +84,38 @@ def test_durations_are_in_the_unit_that_fits(hours, text):
 
 def test_a_number_of_things():
     assert [count(n, "device") for n in (0, 1, 2000)] == ["0 devices", "1 device", "2,000 devices"]
-    assert count(2, "micro-batch", "es") == "2 micro-batches"
 
 
 # --- invariant ---
 
 
-def test_devices_share_the_batch_and_change_nothing_else(ict):
-    four = plan_of("cifar10/ict", devices=4, images_per_second=1000.0, root=ROOT)
-    assert (four.devices, four.passes, four.memory, four.disk) == (4, ict.passes, ict.memory, ict.disk)
-    assert four.hours == pytest.approx(1024 * 400_000 / 4 / 1000 / 3600)
-    assert "2 micro-batches of 128 images a step" in text_of(four)
+def test_devices_share_the_batch_and_change_nothing_else():
+    eight, four = (plan_of("cifar10/ict", n, 1000.0, TINY, ROOT) for n in (8, 4))
+    assert (four.passes, four.memory, four.disk) == (eight.passes, eight.memory, eight.disk)
+    assert four.hours == pytest.approx(64 * 400_000 / 4 / 1000 / 3600)
+    assert "on 4 devices, each 2 shards of 8 images a step" in text_of(four)
 
 
 def test_a_value_that_was_changed_is_no_longer_from_memory():
-    plan = plan_of("digits/ict", root=ROOT)
-    assert plan.uncertain == []  # its file has no marks
-    changed = plan_of("cifar10/ict", changes=["num_samples=10000", "network_options.channels=16"], root=ROOT)
-    assert [setting.name for setting in changed.uncertain] == ["optimizer.betas", "optimizer.weight_decay"]
+    assert plan_of("digits/ict", root=ROOT).uncertain == {}  # its file names no sources
+    changed = plan_of("cifar10/ict", changes=[*TINY, "num_samples=10000"], root=ROOT)
+    assert list(changed.uncertain) == ["optimizer.betas", "optimizer.weight_decay"]
     assert changed.passes.parameters < 1_000_000
+
+
+def test_a_value_in_a_dict_and_a_note_are_said():
+    deep = ["network_options={channels: 16, multipliers: [1, 1, 1, 1], blocks: 1, head_channels: 16}", "batch_size=64"]
+    plan = plan_of("imagenet64/ict-deep", changes=[*deep, "processes=1"], root=ROOT)
+    assert plan.uncertain["recipe.depth"] == "2; 6 blocks instead of 3"
+    assert plan.uncertain["sigma_mid"] == "0.973"
 
 
 def test_the_digits_are_trained_once_a_seed():
     plan = plan_of("digits/ict", images_per_second=1000.0, root=ROOT)
-    assert plan.trainings == 3
     assert plan.images == 3 * 6000 * 256
-    assert plan.config.recipe == ICT
+    assert plan.run.recipe == ICT
     assert text_of(plan).startswith(
-        "digits/ict: 3 trainings, each of 6,000 steps of 256 images\non 1 device, 1 micro-batch"
+        "digits/ict: 3 trainings, each of 6,000 steps of 256 images\non 1 device, 1 shard of"
     )
 
 
@@ -129,7 +130,7 @@ def test_planning_needs_neither_data_nor_files(tmp_path, monkeypatch):
 
 WHOLE = """\
 a/run: 2 trainings, each of 1,000 steps of 100 images
-on 2 devices, each 2 micro-batches of 25 images a step
+on 2 devices, each 2 shards of 25 images a step
 
 network ncsnpp                2,000,000 parameters
 a forward pass                5 GFLOP an image
@@ -150,7 +151,7 @@ disk, in GB = 10^9 bytes
   together                        1.50
 
 speed of a device             1,250 images/s = 25 TFLOP/s
-                              measured on a device: 21 steps of 128 images, tf32, compiled; 17.0 GB held
+                              measured on a device: 21 steps, batches of 128, tf32, compiled; 17.0 GB held
 time                          1.33 minutes, without exchange between devices and without measuring
 
 from memory, not from the paper [M]
@@ -158,8 +159,7 @@ from memory, not from the paper [M]
 
 
 def test_the_whole_text():
-    plan = by_hand(uncertain=[Setting("recipe.dropout", 0.2, "M", "a note", False)]).at(SPEED)
-    assert text_of(plan) == WHOLE
+    assert text_of(by_hand(images_per_second=1250.0, how=HOW, uncertain={"recipe.dropout": "0.2   a note"})) == WHOLE
 
 
 def test_small_sizes_are_in_megabytes_and_lpips_is_named():
@@ -175,48 +175,46 @@ def test_small_sizes_are_in_megabytes_and_lpips_is_named():
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    monkeypatch.setenv("ICT_DATA", str(tmp_path))
-    monkeypatch.setenv("ICT_CACHE", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    """A machine with neither data nor weights."""
+    for variable in ("ICT_DATA", "ICT_CACHE", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.delenv("ICT_VGG16", raising=False)
     monkeypatch.chdir(ROOT)
 
 
-def test_the_command_prints_plan_speed_and_what_is_to_be_done(machine, monkeypatch, capsys):
-    monkeypatch.setattr(command, "measure_speed", lambda config: SPEED)
-    assert command.main(["cifar10/ict", "--devices", "4", "steps=1000"]) == 0
+def test_the_command_prints_plan_and_what_is_to_be_done(machine, capsys):
+    assert door(["plan", "cifar10/ict", "--devices", "4", "steps=1000", *TINY, "--no-measure"]) == 0
     out = capsys.readouterr().out
-    assert "cifar10/ict: 1,000 steps of 1,024 images\non 4 devices" in out
-    assert "measured on a device" in out
+    assert "cifar10/ict: 1,000 steps of 64 images\non 4 devices" in out
+    assert "time                          not measured\n" in out
     assert re.search(r"to do on this machine:\n  - data set: .*python -m ict_lib data cifar10", out)
     assert max(map(len, out.partition("to do")[0].splitlines())) <= 120
 
 
-def test_a_speed_that_is_given_is_not_measured(machine, monkeypatch, capsys):
-    monkeypatch.setattr(command, "measure_speed", lambda config: pytest.fail("measured"))
-    assert command.main(["digits/ict", "--images-per-second", "1000"]) == 0
-    out = capsys.readouterr().out
+def test_a_speed_is_given_or_measured(machine, capsys):
+    assert door(["plan", "digits/ict", "--images-per-second", "1000"]) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
     assert "1,000 images/s = 5.01 GFLOP/s" in out
     assert "nothing is missing on this machine" in out
-    assert command.main(["digits/ict", "--no-measure"]) == 0
-    assert "time                          not measured\n" in capsys.readouterr().out
+    plan, said = measured(plan_of("digits/ict", changes=["device=cpu", "batch_size=2"], root=ROOT), seconds=0.1)
+    assert said == ""
+    assert re.search(r"\n {30}measured on CPU, .*: \d+ steps, batches of 2, fp32\n", text_of(plan))
+    assert "about a minute" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [TimeoutError("a step took 99 s"), RuntimeError("CUDA out of memory\nmore")])
-def test_a_measurement_that_fails_stops_nothing(machine, monkeypatch, capsys, error):
-    def fail(config):
-        raise error
-
-    monkeypatch.setattr(command, "measure_speed", fail)
-    assert command.main(["digits/ict"]) == 0
-    assert f"time                          not measured: {str(error).splitlines()[0]}\n" in capsys.readouterr().out
+def test_a_measurement_that_fails_stops_nothing(capsys):
+    plan = by_hand(run=replace(by_hand().run, device="cuda:99"))
+    found, said = measured(plan)
+    assert found == plan
+    assert said.startswith("not measured: ")
+    assert "\n" not in said
 
 
-def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine, monkeypatch):
-    monkeypatch.setattr(command, "measure_speed", lambda config: pytest.fail("measured"))
-    monkeypatch.delenv("ICT_VGG16", raising=False)
+def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine):
     plan = by_hand()
-    lpips = replace(plan, config=replace(plan.config, recipe=replace(ICT, distance="lpips")))
-    assert command.measured(lpips) == (lpips, "not measured: LPIPS lacks VGG16's weights")
+    lpips = replace(plan, run=replace(plan.run, recipe=replace(ICT, distance="lpips")))
+    assert measured(lpips) == (lpips, "not measured: LPIPS lacks VGG16's weights")
 
 
 # --- errors ---
@@ -226,7 +224,7 @@ def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine, mon
     ("words", "said"),
     [
         (["cifar10/itc"], "did you mean 'cifar10/ict'"),
-        (["cifar10/ict", "--devices", "3"], "a divisor of the 8 shards"),
+        (["cifar10/ict", "--devices", "3"], "cannot be shared by 3 processes"),
         (["cifar10/ict", "--devices", "0"], "processes > 0"),
         (["cifar10/ict", "--images-per-second", "-1"], "images_per_second is -1.0: images_per_second > 0"),
         (["cifar10/ict", "stpes=3"], "did you mean 'steps'"),
@@ -234,7 +232,7 @@ def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine, mon
     ],
 )
 def test_mistakes_are_refused_in_one_line(machine, capsys, words, said):
-    assert command.main(words) == 2
+    assert door(["plan", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("refused:")
     assert said in error
@@ -242,7 +240,7 @@ def test_mistakes_are_refused_in_one_line(machine, capsys, words, said):
 
 
 def test_as_a_user_calls_it(tmp_path):
-    words = [sys.executable, "-m", "ict_lib.plan", "digits/ict", "--no-measure", "steps=100", "--devices", "2"]
+    words = [sys.executable, "-m", "ict_lib", "plan", "digits/ict", "--no-measure", "steps=100", "--devices", "2"]
     quiet = {**os.environ, "ICT_CACHE": str(tmp_path)}
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, env=quiet)
     assert done.returncode == 0

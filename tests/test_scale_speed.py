@@ -1,5 +1,6 @@
 """The timer, and what is timed with it: `ict_lib.scale.speed`. None of these tests says how fast anything is."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -20,10 +21,10 @@ FLOPS = 10**5  # about what an image takes in SMALL
 
 
 class SlowSteps(Training):
-    """A tenth of a second more for each line of metrics."""
+    """A twentieth of a second more for each line of metrics."""
 
     def __next__(self):
-        time.sleep(0.1)
+        time.sleep(0.05)
         return super().__next__()
 
 
@@ -43,11 +44,10 @@ def test_the_bare_passes_are_four_forward_passes_of_each_image_and_step(micro_ba
 
 
 def test_a_speed_says_what_was_trained():
-    found = measure_speed(replace(SMALL, precision="fp16", compile=True), FLOPS, seconds=1.0)
-    assert (found.batch, found.precision, found.compiled, found.peak_memory) == (16, "fp32", False, None)  # on a CPU
-    assert found.images_per_second > 16
-    assert 2 <= found.steps <= 200
-    assert found.device.startswith("CPU")
+    rate, how = measure_speed(replace(SMALL, precision="fp16", compile=True), FLOPS, seconds=1.0)
+    assert rate > 16
+    steps = re.fullmatch(r"measured on CPU, .*: (\d+) steps, batches of 16, fp32", how)  # neither fp16 nor compiled
+    assert 2 <= int(steps[1]) <= 200
 
 
 # --- invariant ---
@@ -66,14 +66,13 @@ def test_works_take_turns_and_stop_in_time():
 
 
 def test_a_large_network_takes_few_images_and_two_steps_on_a_cpu():
-    found = measure_speed(SMALL, flops=10**15, seconds=0.0)
-    assert (found.batch, found.steps) == (1, 2)
+    assert "2 steps, batches of 1, " in measure_speed(SMALL, flops=10**15, seconds=0.0)[1]
 
 
 def test_nothing_is_written_or_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = replace(SMALL, evaluate_every=1, measure_every=1, checkpoint_every=1, steps=1, tensorboard=True)
-    assert measure_speed(run, FLOPS, seconds=0.0).steps == 2  # more than the run has
+    assert "2 steps" in measure_speed(run, FLOPS, seconds=0.0)[1]  # more than the run has
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,8 +80,9 @@ def test_nothing_is_written_or_measured(tmp_path, monkeypatch):
 
 
 def test_what_a_step_does_besides_its_passes_is_seen():
-    plain, slow = (overhead(made(UNET, data=stand_in("digits", 50)), 0, least=5) for made in (Training, SlowSteps))
-    assert slow["step_ms"] > 50  # of two steps
+    run = Run(network_options={"width": 16, "blocks": 1}, batch_size=4, log_every=2, device="cpu")
+    plain, slow = (overhead(made(run, data=stand_in("digits", 50)), 0, least=5) for made in (Training, SlowSteps))
+    assert slow["step_ms"] > 25  # of two steps
     assert slow["ratio"] > 2 * plain["ratio"]
     assert slow["images_per_second"] == pytest.approx(4e3 / slow["step_ms"])
     assert slow["ratio_low"] <= slow["ratio"] <= slow["ratio_high"]
@@ -93,7 +93,8 @@ def test_what_a_step_does_besides_its_passes_is_seen():
 
 
 def test_the_batch_of_a_stand_in_may_be_larger_than_it():
-    assert overhead(prepared(replace(UNET, batch_size=5000, log_every=1)), 0, least=1)["turns"] == 1
+    run = Run(network_options={"width": 16, "blocks": 1}, batch_size=5000, log_every=1, device="cpu")
+    assert overhead(prepared(run), 0, least=1)["turns"] == 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])

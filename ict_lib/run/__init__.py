@@ -1,5 +1,1 @@
-"""Execute a run, and read what it leaves."""
-
-from ict_lib.run.execute import execute
-
-__all__ = ["execute"]
+"""Execute a run, and read what it leaves. Nothing is loaded here: a mistake is refused before torch is."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
@@ -11,17 +11,15 @@ from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.files import read_lines, results_folder
 from ict_lib.run import record as records
 from ict_lib.run.trained import read_model
-from ict_lib.training import Training, checkpoint, launch
+from ict_lib.training import Training, checkpoint
 from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, best_of, read_result
+from ict_lib.training.launch import Launched, launch
 from ict_lib.training.measuring import FINAL, evaluate, measure_fully, write_picture
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import pick_device
 from ict_lib.training.surroundings import code_hash
 
-if TYPE_CHECKING:
-    from ict_lib.training.launch import Launched
-
-Show = Callable[["Training | Launched"], Iterable[Metrics]]
+Show = Callable[[Training | Launched], Iterable[Metrics]]
 
 
 def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -> records.Record:
@@ -76,7 +74,7 @@ def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: 
         training.close()
 
 
-def _boards(run: Run, place: Path, training: "Training | Launched") -> list[Any]:
+def _boards(run: Run, place: Path, training: Training | Launched) -> list[Any]:
     """Open TensorBoard's log of one training, if the run asks for it."""
     if not run.tensorboard:
         return []

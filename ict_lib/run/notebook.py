@@ -26,8 +26,6 @@ def main(given: argparse.Namespace) -> int:
     """Execute a run and return the exit code: 0 done, 1 a cell failed."""
     values = asked(given.run, given.changes, given.dry)
     run = checked(values)
-    from papermill import PapermillExecutionError  # half a second that a refused run need not wait for
-
     lock = hold(results_folder(run.name))
     if given.anew:
         forget(run)
@@ -35,7 +33,7 @@ def main(given: argparse.Namespace) -> int:
     print(f"run {run.name}: {trainings} in {run.notebook}", file=sys.stderr)
     try:
         notebook = execute_notebook(values, run)
-    except PapermillExecutionError as error:
+    except RuntimeError as error:
         print(f"{error}\nfailed: the notebook with its error is runs/{run.name}/failed.ipynb", file=sys.stderr)
         return 1
     finally:
@@ -53,20 +51,19 @@ def asked(name: str, changes: list[str], dry: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: if the run is unknown or something is not of the form ``name=value``.
     """
-    values = read_run(name, [], project_root())
-    short = [f"{name}={value}" for name, value in shortened(values).items()] if dry else []
-    return read_run(name, [*short, *changes], project_root())
+    short = shortened(run_from(read_run(name, [], project_root()))) if dry else {}
+    return read_run(name, [*(f"{field}={value}" for field, value in short.items()), *changes], project_root())
 
 
-def shortened(values: dict[str, Any]) -> dict[str, Any]:
+def shortened(run: Run) -> dict[str, Any]:
     """Say what a dry run changes: every cell is executed, and everything is written, but after three steps.
 
     The batch stays, so that memory is tried as well, and there are two quick evaluations, as two make a curve. Results
     go to ``runs/preview/<name>``, which git ignores.
     """
-    measured = {"measure_every": DRY_STEPS} if values.get("measure_every") else {}
+    measured = {"measure_every": DRY_STEPS} if run.measure_every else {}
     often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
-    name, seeds = f"preview/{values.get('name', Run.name)}", values.get("seeds", [0])[:1]
+    name, seeds = f"preview/{run.name}", run.seeds[:1]
     return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
 
 
@@ -100,9 +97,10 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
 
     Raises:
-        papermill.PapermillExecutionError: if a cell failed; the results of an earlier run are then as they were.
+        RuntimeError: if a cell failed, or the kernel was killed; the results of an earlier run are then as they were.
     """
-    import papermill
+    import papermill  # half a second that a refused run need not wait for
+    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
@@ -111,8 +109,8 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     try:
         papermill.execute_notebook(source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown)
-    except papermill.PapermillExecutionError:
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
         running.replace(folder / "failed.ipynb")
-        raise
+        raise RuntimeError(str(error)) from error
     (folder / "failed.ipynb").unlink(missing_ok=True)
     return running.replace(folder / "notebook.ipynb")

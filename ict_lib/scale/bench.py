@@ -1,9 +1,12 @@
 """Measure this machine: ``make bench`` on a CPU, ``make bench-gpu`` at the paper's size on a CUDA device."""
 
 import argparse
+import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +23,6 @@ from ict_lib.data.stand_in import stand_in
 from ict_lib.sampling import sample
 from ict_lib.scale import record
 from ict_lib.scale.cost import count_passes, without_memory
-from ict_lib.scale.isolation import LATE, isolated
 from ict_lib.scale.speed import overhead, prepared, product_rate, repeated
 from ict_lib.training import launch
 from ict_lib.training.loop import Training
@@ -35,29 +37,21 @@ PAPER = (
     (Run(data="imagenet64", network="adm", batch_size=64, conditional=True, log_every=2), 256),
 )
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+LATE = "out of time"
 SAID = ("network", "precision", "compile", "batch_size")
 SIGMAS = {"1_step": (80.0,), "2_steps": (80.0, 0.821)}
 Cases = dict[str, partial]  # name, such as ncsnpp/bf16/compile -> a function of this module with its arguments
 
 
-def gpu_cases(
-    networks: Sequence[tuple[Run, int]] = PAPER, device: str = "cuda", size: int = 8192, images: int = 20_000
-) -> Cases:
-    """Lay out the cases of a GPU: what is quick first, what is compiled last; in each precision, compiled and not.
-
-    Args:
-        networks: what is trained, and how many images are drawn at a time.
-        device: that is measured; the tests put small networks on a CPU.
-        size: of the matrices that give the ceiling.
-        images: in the file that is loaded from.
-    """
-    plain = [(run, drawn, precision) for run, drawn in networks for precision in PRECISIONS]
-    mixed_first = [(run, 0, precision) for precision in ("bf16", "tf32", "fp16", "fp32") for run, _ in networks]
+def gpu_cases() -> Cases:
+    """Lay out the cases of a GPU: what is quick first, what is compiled last; in each precision, compiled and not."""
+    plain = [(run, drawn, precision) for run, drawn in PAPER for precision in PRECISIONS]
+    mixed_first = [(run, 0, precision) for precision in ("bf16", "tf32", "fp16", "fp32") for run, _ in PAPER]
     return {
-        "ceiling": partial(ceilings, device=device, precisions=PRECISIONS, size=size),
-        **_trainings(plain, device),
-        "loading": partial(loading, device=device, num=images),
-        **_trainings(mixed_first, device, compiled=True),
+        "ceiling": partial(ceilings, device="cuda", precisions=PRECISIONS, size=8192),
+        **trainings(plain, "cuda"),
+        "loading": partial(loading, device="cuda", num=20_000),
+        **trainings(mixed_first, "cuda", compiled=True),
     }
 
 
@@ -66,16 +60,16 @@ def cpu_cases() -> Cases:
     mlp, unet = Run(log_every=1), Run(network="small_unet", log_every=1)
     return {
         "ceiling": partial(ceilings, device="cpu", precisions=("fp32", "bf16"), size=1024),
-        **_trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
+        **trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
         "processes": partial(processes, run=replace(unet, micro_batch=128, steps=16, log_every=2, device="cpu")),
         "loading": partial(loading, device="cpu", num=4096),
-        **_trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
+        **trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
         # last: the second takes minutes to compile on a busy machine
-        **_trainings([(mlp, 0, "fp32"), (unet, 0, "fp32")], "cpu", compiled=True),
+        **trainings([(mlp, 0, "fp32"), (unet, 0, "fp32")], "cpu", compiled=True),
     }
 
 
-def _trainings(networks: Sequence[tuple[Run, int, str]], device: str, compiled: bool = False) -> Cases:
+def trainings(networks: Sequence[tuple[Run, int, str]], device: str, compiled: bool = False) -> Cases:
     """Lay out trainings, each of a run, images that are drawn, and a precision; sampling is not compiled."""
     return {
         f"{run.network}/{precision}" + "/compile" * compiled: partial(
@@ -179,6 +173,30 @@ def _launched_rate(run: Run, number: int) -> float:
     with TemporaryDirectory() as folder:
         first, *_, last = launch(run, folder=Path(folder), processes=number)
     return (last.images_seen - first.images_seen) / (last.seconds - first.seconds)
+
+
+def isolated(measure: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
+    """Measure in a process of its own: its memory is its own, and running out of memory or of time ends only itself.
+
+    The processes are copies of one that has imported everything and used no device yet, so they start at once.
+
+    Returns:
+        What a function of a module gives within ``limit`` seconds, or ``failed``, the reason.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context) as pool:
+        try:
+            return pool.submit(measure).result(max(0.0, limit))
+        except TimeoutError:
+            failed = LATE
+        except BrokenProcessPool:
+            failed = "killed, as the system does who takes the last memory"
+        except Exception as error:  # whatever happens to one case, the others shall be measured
+            failed = f"{type(error).__name__}: {error}"[:300]
+        for process in multiprocessing.active_children():
+            process.kill()
+    return {"failed": failed}
 
 
 def measured(cases: Cases, path: Path, head: dict[str, Any], limit: float) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -27,7 +27,6 @@ from ict_lib.training.precision import HALF
 PASSES = 4  # teacher forward, student forward, and a backward pass that costs two forward ones
 SAMPLED = inspect.signature(sample).parameters["batch_size"].default  # images that are drawn at a time
 FLOAT, LABEL = 4, 8  # bytes: weights, averages, gradients and moments are 32-bit in every precision
-MAPPED = ("imagenet64",)  # data sets that stay in their file
 
 
 class Passes(NamedTuple):
@@ -135,14 +134,14 @@ class Memory(NamedTuple):
 
 def memory(run: Run, passes: Passes) -> Memory:
     """Say what a device holds; the copy of the gradients is that of the exchange, and after it one of RAdam."""
-    weights = FLOAT * passes.parameters
+    weights, data = FLOAT * passes.parameters, DATASETS[run.data]
     always = {
         "weights": weights,
         "teacher": weights if run.recipe.teacher == "ema" else 0,
         "moving average": weights,
         "gradients": weights,
         "RAdam's moments": 2 * weights,
-        "data set": LABEL * DATASETS[run.data].num if run.data in MAPPED else data_bytes(run.data),
+        "data set": LABEL * data.num if data.packed else data_bytes(run.data),  # packed, it stays in its file
     }
     in_turn = {"backward pass": passes.kept, "copy of the gradients": weights, "sampling": passes.sampling}
     return Memory({part: size for part, size in always.items() if size}, in_turn)
@@ -183,18 +182,11 @@ def _perceptual(run: Run) -> nn.Module | None:
     return network.eval().requires_grad_(False)
 
 
-@contextmanager
-def _rounding(precision: str, kind: str) -> Iterator[None]:
+def _rounding(precision: str, kind: str) -> torch.autocast:
     """Do what :func:`ict_lib.training.precision.passing` does, also where the device is missing."""
-    before = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-    try:
-        torch.set_autocast_enabled(kind, precision in HALF)
-        torch.set_autocast_dtype(kind, HALF.get(precision, before[1]))
-        yield
-    finally:
-        torch.set_autocast_enabled(kind, before[0])
-        torch.set_autocast_dtype(kind, before[1])
-        torch.clear_autocast_cache()
+    context = torch.autocast(kind, HALF.get(precision), enabled=False)
+    context._enabled = precision in HALF  # not handed over, as torch would refuse that without the device
+    return context
 
 
 class _FusedAttention(TorchFunctionMode):

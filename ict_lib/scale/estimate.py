@@ -8,7 +8,6 @@ from ict_lib.checks import require
 from ict_lib.config import Run, read_run, run_from
 from ict_lib.files import project_root
 from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
-from ict_lib.scale.speed import Speed
 
 DAY = 24 * 3600
 
@@ -24,7 +23,7 @@ class Plan:
         disk: part -> bytes.
         uncertain: setting that stands in the run file from memory, and that no change replaced -> its value and note.
         images_per_second: of one device; None if it is not known.
-        speed: how that was measured; None if it was given, or is not known.
+        how: that was measured; empty if it was given, or is not known.
     """
 
     run: Run
@@ -33,7 +32,7 @@ class Plan:
     disk: dict[str, int]
     uncertain: dict[str, str]
     images_per_second: float | None = None
-    speed: Speed | None = None
+    how: str = ""
 
     @property
     def images(self) -> int:

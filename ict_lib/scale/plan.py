@@ -37,14 +37,14 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def measured(plan: Plan) -> tuple[Plan, str]:
+def measured(plan: Plan, seconds: float = 60.0) -> tuple[Plan, str]:
     """Return a plan with this machine's speed; or as it was, and why that was not measured."""
     if lacks_vgg16(plan):
         return plan, "not measured: LPIPS lacks VGG16's weights"
     print("training on random images for about a minute, or until two steps are done ...", file=sys.stderr)
     try:
-        speed = measure_speed(plan.run, plan.passes.step)
-        return replace(plan, images_per_second=speed.images_per_second, speed=speed), ""
+        rate, how = measure_speed(plan.run, plan.passes.step, seconds)
+        return replace(plan, images_per_second=rate, how=how), ""
     except RuntimeError as error:
         return plan, f"not measured: {str(error).splitlines()[0]}"
 
@@ -117,13 +117,9 @@ def _disk(plan: Plan) -> list[str]:
 
 
 def _time(plan: Plan) -> list[str]:
-    speed, rate = plan.speed, plan.images_per_second
+    rate = plan.images_per_second
     rows = [_row("speed of a device", f"{rate:,.4g} images/s = {quantity(rate * plan.passes.step, 'FLOP/s')}")]
-    if speed:
-        steps = f"{count(speed.steps, 'step')} of {count(speed.batch, 'image')}"
-        peak = f"; {speed.peak_memory / 1e9:.1f} GB held" if speed.peak_memory else ""
-        how = f"{speed.precision}{', compiled' * speed.compiled}{peak}"
-        rows += [_row("", f"measured on {speed.device}: {steps}, {how}")]
+    rows += [_row("", plan.how)] if plan.how else []
     return [*rows, _row("time", f"{duration(plan.hours)}, without exchange between devices and without measuring")]
 
 

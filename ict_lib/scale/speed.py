@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median, quantiles
-from typing import NamedTuple
 
 import torch
 
@@ -128,19 +127,7 @@ def overhead(training: Training, seconds: float = 10.0, least: int = 3) -> dict[
     }
 
 
-class Speed(NamedTuple):
-    """A training's speed on one device: images a second; images a step; steps that were timed; bytes on CUDA."""
-
-    images_per_second: float
-    batch: int
-    steps: int
-    device: str
-    precision: str
-    compiled: bool
-    peak_memory: int | None
-
-
-def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> Speed:
+def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> tuple[float, str]:
     """Train on one device with one shard a step, for about so many seconds; the first step warms up and is not timed.
 
     A CPU computes in fp32, compiles nothing, and takes so few images a step that three steps fit even if it reached a
@@ -150,6 +137,9 @@ def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> Speed:
         run: that is trained; nothing is written.
         flops: operations of training on one image.
         seconds: for all steps, about.
+
+    Returns:
+        Images a second, and how they were measured.
 
     Raises:
         RuntimeError: if the device's memory is too small, or something that the training needs is missing.
@@ -161,5 +151,6 @@ def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> Speed:
     training = prepared(replace(run, batch_size=batch, micro_batch=None, processes=1, log_every=1))
     next(training)
     (times,) = repeated([training.__next__], device, seconds, least=2, most=200)
-    peak = peak_memory() if device.type == "cuda" else None
-    return Speed(batch / median(times), batch, len(times), device_name(device), run.precision, run.compile, peak)
+    held = f"; {peak_memory() / 1e9:.1f} GB held" if device.type == "cuda" else ""
+    how = f"{len(times)} steps, batches of {batch}, {run.precision}{', compiled' * run.compile}{held}"
+    return batch / median(times), f"measured on {device_name(device)}: {how}"

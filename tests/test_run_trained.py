@@ -1,8 +1,6 @@
-"""The trained model of a run, read back: `ict_lib.run.trained`; and as the command `python -m ict_lib.export` writes it."""
+"""The trained model of a run, read back: `ict_lib.run.trained`; and as ``python -m ict_lib export`` writes it."""
 
 import os
-import runpy
-import sys
 
 import pytest
 import safetensors.torch
@@ -11,19 +9,21 @@ from torch import nn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from diffusers import ConsistencyModelPipeline
-from ict_lib.run.manifest import manifest_of
-from ict_lib.run_file import run_from
-from ict_lib.training.weights import save_weights
 
-from ict_lib.data import DATASETS, load_dataset
-from ict_lib.export import __main__ as export
+from ict_lib.__main__ import main
+from ict_lib.config import run_from
+from ict_lib.data import DATASETS
 from ict_lib.export import load_pipeline
-from ict_lib.run.record import results_folder, write
+from ict_lib.files import results_folder
+from ict_lib.run.record import manifest_of, write
 from ict_lib.run.trained import trained_model
 from ict_lib.sampling import sample
-from ict_lib.training.model import build_model
+from ict_lib.training.folder import WEIGHTS
+from ict_lib.training.model import build_model, save_weights
 
 ADM = {"channels": 16, "multipliers": [1], "blocks": 1, "attention_resolutions": [8], "head_channels": 8, "groups": 4}
+MLP = {"network": "mlp", "network_options": {"width": 16, "blocks": 1}}
+MADE_WITH = {"versions": {"torch": "2.0"}, "device": "CPU, 1 thread", "commit": 40 * "a", "processes": 1}
 MEASURED = {"seconds": 1.0, "images_seen": 10, "peak_memory_bytes": 10, "fid_1_step": 3.0, "fid_2_steps": 2.0}
 ASKED = {
     "name": "digits/adm-small",
@@ -34,6 +34,7 @@ ASKED = {
     "recipe": {"sigma_max": 60.0, "rho": 5.0, "sigma_data": 0.4},
     "sigma_mid": 0.9,
 }
+LABELS = torch.tensor([1, 2, 3, 3])
 
 
 @pytest.fixture
@@ -45,26 +46,27 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+def weights_of(seed):
+    return results_folder("digits/adm-small") / f"seed-{seed}" / WEIGHTS
+
+
 def finished(**changes):
     """Leave what a run leaves; return the models, one a seed."""
     run, models = run_from({**ASKED, **changes}), {}
-    form = DATASETS[run.config.data]
-    for config in run.configs():
-        models[config.seed] = build_model(config, form.shape, form.num_classes).eval()
-        for parameter in models[config.seed].parameters():
-            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(config.seed))
-        write(results_folder(run.name), {}, [])
-        save_weights(results_folder(run.name) / f"weights-seed-{config.seed}.safetensors", models[config.seed])
-    results = [{"seed": seed, **MEASURED} for seed in run.seeds]
-    write(results_folder(run.name), manifest_of(run, results, torch.device("cpu"), load_dataset("digits")), [])
+    entry = DATASETS[run.data]
+    for seed in run.seeds:
+        models[seed] = build_model(run, entry.shape, entry.num_classes, seed).eval()
+        for parameter in models[seed].parameters():
+            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(seed))
+        weights_of(seed).parent.mkdir(parents=True, exist_ok=True)
+        save_weights(weights_of(seed), models[seed])
+    left = [{"result": {"seed": seed, **MEASURED}, "surroundings": MADE_WITH} for seed in run.seeds]
+    write(results_folder(run.name), manifest_of(run, left), [], "")
     return models
 
 
 def drawn(model, shape=(1, 8, 8), sigmas=(60.0,), label=None):
     return sample(model, 4, shape, sigmas, torch.Generator().manual_seed(1), label)
-
-
-LABELS = torch.tensor([1, 2, 3, 3])
 
 
 # Value: what is read is what was trained
@@ -75,8 +77,8 @@ LABELS = torch.tensor([1, 2, 3, 3])
     [
         {},
         {"conditional": False},
-        {"network": "mlp", "network_options": {"width": 16, "blocks": 1}},
-        {"network": "mlp", "network_options": {"width": 16, "blocks": 1}, "preset": "ICT_DEEP", "conditional": False},
+        MLP,
+        {**MLP, "preset": "ICT_DEEP", "conditional": False},
         {"network": "small_unet", "network_options": {"channels": 8}},
     ],
 )
@@ -90,8 +92,9 @@ def test_the_model_of_each_seed_comes_back_bit_for_bit(project, changes):
     assert torch.equal(drawn(trained_model("digits/adm-small")), drawn(models[3]))
 
 
-def test_the_data_need_not_be_there(project):
-    models = finished(data="cifar10", network="mlp", network_options={"width": 16, "blocks": 1})
+def test_the_data_need_not_be_there(project, monkeypatch):
+    monkeypatch.setenv("ICT_DATA", str(project / "none"))
+    models = finished(data="cifar10", **MLP)
     read = trained_model("digits/adm-small")
     assert torch.equal(drawn(read, (3, 32, 32)), drawn(models[3], (3, 32, 32)))
 
@@ -102,9 +105,8 @@ def test_the_data_need_not_be_there(project):
 @pytest.mark.parametrize("words", [[], ["--seed", "5"]])
 def test_the_command_exports_what_diffusers_draws_alike(project, capsys, words):
     models = finished()
-    export.main(["digits/adm-small", "made/here", *words])
-    said = capsys.readouterr().out
-    assert 'from_pretrained("made/here")' in said
+    assert main(["export", "digits/adm-small", "made/here", *words]) == 0
+    assert 'from_pretrained("made/here")' in capsys.readouterr().out
     model = models[5 if words else 3]
     assert torch.equal(drawn(load_pipeline("made/here"), label=LABELS), drawn(model, label=LABELS))
     pipeline = ConsistencyModelPipeline.from_pretrained("made/here", low_cpu_mem_usage=False)
@@ -114,26 +116,18 @@ def test_the_command_exports_what_diffusers_draws_alike(project, capsys, words):
     assert f"The weights here are of seed {5 if words else 3}." in (project / "made/here/README.md").read_text()
 
 
-def test_it_is_a_command(project, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["export", "--help"])
-    monkeypatch.delitem(sys.modules, "ict_lib.export.__main__")
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_module("ict_lib.export", run_name="__main__")
-    assert "python -m ict_lib.export" in capsys.readouterr().out
-
-
 # Errors
 
 
-def test_a_run_without_record_or_weights_names_the_command(project):
+def test_a_run_without_record_or_weights_names_the_command(project, capsys):
     with pytest.raises(FileNotFoundError, match="has no record yet: `make run RUN=digits/adm-small` makes it"):
         trained_model("digits/adm-small")
     finished()
-    (results_folder("digits/adm-small") / "weights-seed-5.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"weights-seed-5.safetensors is missing: .*`make run RUN=digits/adm"):
+    weights_of(5).unlink()
+    with pytest.raises(FileNotFoundError, match=r"seed-5/weights.safetensors is missing: .*`make run RUN=digits/adm"):
         trained_model("digits/adm-small", 5)
-    with pytest.raises(SystemExit, match=r"weights-seed-5.safetensors is missing"):
-        export.main(["digits/adm-small", "made", "--seed", "5"])
+    assert main(["export", "digits/adm-small", "made", "--seed", "5"]) == 2
+    assert "seed-5/weights.safetensors is missing" in capsys.readouterr().err
     assert not (project / "made").exists()
 
 
@@ -153,14 +147,15 @@ def test_a_seed_that_the_run_has_not_is_refused(project):
 )
 def test_damaged_or_foreign_weights_are_named(project, damage):
     finished()
-    path = results_folder("digits/adm-small") / "weights-seed-3.safetensors"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"weights-seed-3.safetensors is damaged, or not of the network in its manif"):
+    weights_of(3).write_bytes(damage(weights_of(3).read_bytes()))
+    with pytest.raises(ValueError, match=r"weights.safetensors is damaged, or not of the network in its manifest"):
         trained_model("digits/adm-small")
 
 
-def test_a_network_that_diffusers_cannot_hold_is_refused_in_one_line(project):
-    finished(network="mlp", network_options={"width": 16, "blocks": 1})
-    with pytest.raises(SystemExit, match=r"^network is ResidualMLP: .*\Z"):
-        export.main(["digits/adm-small", "made"])
+def test_a_network_that_diffusers_cannot_hold_is_refused_in_one_line(project, capsys):
+    finished(**MLP)
+    assert main(["export", "digits/adm-small", "made"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("refused: network is ResidualMLP: ")
+    assert err.count("\n") == 1
     assert not (project / "made").exists()

@@ -1,0 +1,97 @@
+"""Files that are whole or not there, and folders with one writer: `ict_lib.files`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ict_lib.files import hold, json_lines, project_root, read_lines, results_folder, write_atomically, write_json
+
+HOLD = "import sys; from pathlib import Path; from ict_lib.files import hold; lock = hold(Path(sys.argv[1])); "
+
+
+def another(folder, code):
+    """Another process that holds a folder and says so."""
+    words = [sys.executable, "-c", HOLD + "print('held', flush=True); " + code, str(folder)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+# Value: what is read is what was written
+
+
+def test_files_come_back(tmp_path):
+    write_atomically(tmp_path / "bytes", b"one ", memoryview(b"two"))
+    assert (tmp_path / "bytes").read_bytes() == b"one two"
+    write_json(tmp_path / "a.json", {"a": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None]}
+    lines = [{"step": 1, "loss": 1 / 3}, {"step": 2, "loss": 0.1}]
+    write_atomically(tmp_path / "lines", json_lines(lines))
+    assert read_lines(tmp_path / "lines") == lines
+    assert read_lines(tmp_path / "none") == []
+
+
+def test_the_project_is_found_from_below(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "ict_lib").mkdir()
+    (tmp_path / "book" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "book" / "deep")
+    assert project_root() == project_root(tmp_path / "book") == tmp_path
+    assert results_folder("digits/ict") == tmp_path / "runs" / "digits" / "ict"
+
+
+# Invariant: whole or not there; one writer
+
+
+@pytest.mark.parametrize("moment", [(os, "fsync"), (Path, "replace")])
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch, moment):
+    path = tmp_path / "f"
+    write_atomically(path, b"before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*moment, full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_lines_and_one_that_was_cut_off_are_passed_over(tmp_path):
+    (tmp_path / "f").write_bytes(b'{"step": 1}\n{"st\xff\n[2]\n\n{"step": 3}\n{"step": 4}')
+    assert read_lines(tmp_path / "f") == [{"step": 1}, {"step": 3}]
+
+
+def test_another_process_is_refused_by_name_until_the_holder_has_gone_however_it_ends(tmp_path):
+    holder = another(tmp_path, "input()")
+    said = f"process {holder.pid} on .* works in {re.escape(str(tmp_path))} already: end it, or choose another name"
+    with pytest.raises(RuntimeError, match=said):
+        hold(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    hold(tmp_path).release()
+
+
+def test_one_process_may_hold_a_folder_twice_and_lets_others_in_at_the_end(tmp_path):
+    first, second = hold(tmp_path / "new" / "folder"), hold(tmp_path / "new" / "folder")
+    first.release()
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "new" / "folder")]
+    refused = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert f"process {os.getpid()} on" in refused.stderr
+    second.release()
+    assert subprocess.run(words, check=False).returncode == 0
+
+
+# Errors
+
+
+def test_outside_of_the_project_the_message_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not lie in the project: change into its folder"):
+        project_root(tmp_path)
