@@ -1,4 +1,4 @@
-"""Bring a data set into its folder: ``python -m ict_lib data NAME [FOLDER] [--source SOURCE] [--workers N]``."""
+"""Bring a data set into its folder: ``python -m ict_lib data NAME [FOLDER] [--source SOURCE]``."""
 
 import argparse
 import sys
@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=", ".join(DATASETS))
     parser.add_argument("folder", nargs="?", type=Path, help="of all data sets; otherwise ICT_DATA, or the cache")
     parser.add_argument("--source", type=Path, help="of ImageNet: photographs in a folder a class, or published .npz")
-    parser.add_argument("--workers", type=int, default=0, help="processes beside this one that read photographs")
 
 
 def main(given: argparse.Namespace) -> int:
@@ -24,7 +23,7 @@ def main(given: argparse.Namespace) -> int:
     require_known("data set", given.name, DATASETS)
     try:
         with tqdm(desc=given.name, unit=" images") as bar:
-            for done, bar.total in fetch(given.name, given.folder, given.source, given.workers):
+            for done, bar.total in fetch(given.name, given.folder, given.source):
                 bar.update(done - bar.n)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
