@@ -202,8 +202,8 @@ def test_on_a_gpu_the_same_batches_from_pinned_memory(source):
         ("pixels", torch.full((50, 1, 8, 8), torch.nan), "nan"),
         ("labels", torch.zeros(49, dtype=torch.int64), "49"),
         ("labels", torch.zeros(50, dtype=torch.int32), "int32"),
-        ("labels", torch.full((50,), 10), "got 10 to 10"),
-        ("labels", torch.full((50,), -1), "got -1"),
+        ("labels", torch.full((50,), 10), "is '10 to 10'"),
+        ("labels", torch.full((50,), -1), "is '-1 to -1'"),
         ("num_classes", 9, r"0 \.\. 8"),
     ],
 )

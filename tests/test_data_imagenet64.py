@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -266,14 +267,18 @@ def test_the_checksum_is_of_the_pixels_not_of_where_they_lie(data_root, copy):
     assert imagenet64.load(copy.parent).checksum() != imagenet64.load(data_root).checksum()
 
 
-def test_reading_is_far_faster_than_training(data_root):
-    data = imagenet64.load(data_root)
-    indices = torch.randint(24, (1024,), generator=torch.Generator().manual_seed(0))
-    data.batch(indices)
-    started = time.perf_counter()
-    for _ in range(5):
+def test_reading_is_as_fast_as_from_memory(data_root):
+    mapped = imagenet64.load(data_root)
+    memory = replace(mapped, pixels=mapped.pixels.clone(), stored=None)
+    indices = torch.randint(24, (256,), generator=torch.Generator().manual_seed(0))
+
+    def seconds(data):
+        started = time.perf_counter()
         data.batch(indices)
-    assert 5 * 1024 / (time.perf_counter() - started) > 8000  # about 160,000 on one idle core
+        return time.perf_counter() - started
+
+    times = [[seconds(data) for data in (mapped, memory)] for _ in range(20)]
+    assert min(time for time, _ in times) < 3 * min(time for _, time in times)
 
 
 # Errors

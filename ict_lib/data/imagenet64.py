@@ -2,8 +2,8 @@
 
 It holds ``pixels`` (uint8 ``[num, 3, 64, 64]``) and ``labels`` (int64 ``[num]``); of each stretch of images the index
 behind its last (``stops``, int64) and its SHA-256 (``sums``, uint8 ``[stretches, 32]``); and, as text, ``format``, the
-version of this layout, ``made_from`` and ``classes``, for people, and the SHA-256 of the source's file names
-(``names``) and of stops and labels (``numbers``). Until it is whole it has another name, and lacks some sums.
+version of this layout; ``classes``, their names in JSON; and the SHA-256 of the source's file names (``names``) and of
+stops and labels (``numbers``). Until it is whole it has another name, and lacks some sums.
 """
 
 import hashlib
@@ -35,7 +35,6 @@ class Source:
     """All that decides a packed file.
 
     Attributes:
-        made_from: how the pixels are made, for people.
         names: of the files; they tell one source from another.
         classes: their names.
         labels: int64, shape ``[num]``.
@@ -44,7 +43,6 @@ class Source:
         threads: that may read at once; None takes one or more a core.
     """
 
-    made_from: str
     names: list[str]
     classes: list[str]
     labels: np.ndarray
@@ -154,7 +152,7 @@ def _head(source: Source) -> tuple[bytes, int]:
     """Write all of the file that is decided before an image is read, and say how large the file will be."""
     num, stretches = len(source.labels), len(source.stops)
     numbers = source.stops.astype("<i8").tobytes() + source.labels.astype("<i8").tobytes()
-    texts = {"format": FORMAT, "made_from": source.made_from, "classes": json.dumps(source.classes)}
+    texts = {"format": FORMAT, "classes": json.dumps(source.classes)}
     texts["names"] = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
     header, end = {"__metadata__": texts | {"numbers": hashlib.sha256(numbers).hexdigest()}}, 0
     shapes = [stretches], [num], [stretches, SUM], [num, *SHAPE]

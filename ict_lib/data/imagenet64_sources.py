@@ -75,7 +75,6 @@ def _photographs(folder: Path) -> Source:
     Image.init()  # all formats: threads that do so at the same moment miss some
     files, labels = [path for path, _ in found.samples], np.array(found.targets, dtype=np.int64)
     return Source(
-        made_from="photographs, halved by boxes, bicubic to 64, centre cut (ADM)",
         names=[os.path.relpath(path, folder) for path in files],
         classes=found.classes,
         labels=labels,
@@ -115,7 +114,7 @@ def _archives(paths: list[Path]) -> Source:
 
     whole, stops = np.concatenate(labels), np.cumsum([len(part) for part in labels])
     classes, names = [str(number + 1) for number in range(whole.max() + 1)], [path.name for path in paths]
-    return Source("published archives of 64x64 (box)", names, classes, whole, stops, read, threads=1)  # of 1.6 GB each
+    return Source(names, classes, whole, stops, read, threads=1)  # of 1.6 GB each
 
 
 def _labels(path: Path) -> np.ndarray:
