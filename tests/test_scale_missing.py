@@ -66,7 +66,7 @@ def test_the_digits_need_nothing(tmp_path):
     ],
 )
 def test_the_command_that_makes_the_data_is_said(tmp_path, monkeypatch, data, command):
-    monkeypatch.setattr("ict_lib.data.fashion_mnist.DEBIAN", tmp_path / "none")
+    monkeypatch.setattr("ict_lib.data.small.DEBIAN", tmp_path / "none")
     line = of_topic(missing(plan(data), tmp_path), "data set")[0]
     assert command in line
     assert str(tmp_path / "data") in line

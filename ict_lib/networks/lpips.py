@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ict_lib.data.published import published_file
+from ict_lib.data.cache import published_file
 
 
 def perceptual(x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def perceptual_network(device: torch.device) -> nn.Module:
 
 
 def vgg16_weights(download: bool = True) -> Path:
-    """Find VGG16's weights where :func:`~ict_lib.data.published.published_file` looks, or download torchvision's.
+    """Find VGG16's weights where :func:`~ict_lib.data.cache.published_file` looks, or download torchvision's.
 
     The environment variable ``ICT_VGG16`` may name a copy.
 
