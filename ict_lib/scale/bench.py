@@ -61,7 +61,7 @@ def cpu_cases() -> Cases:
     return {
         "ceiling": partial(ceilings, device="cpu", precisions=("fp32", "bf16"), size=1024),
         **trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
-        "processes": partial(processes, run=replace(unet, micro_batch=128, steps=16, log_every=2, device="cpu")),
+        "processes": partial(processes, run=replace(unet, micro_batch=128, steps=12, log_every=2, device="cpu")),
         "loading": partial(loading, device="cpu", num=4096),
         **trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
         # last: the second takes minutes to compile on a busy machine
