@@ -133,7 +133,7 @@ def test_files_that_are_there_are_not_missing(tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / name).write_bytes(content)
     monkeypatch.setattr("ict_lib.evaluation.fidelity.INCEPTION", f"https://nowhere/{name}")
-    monkeypatch.setattr("ict_lib.networks.lpips._vgg16_url", lambda: f"https://nowhere/{name}")
+    monkeypatch.setattr("ict_lib.networks.lpips.VGG16", f"https://nowhere/{name}")
     lines = missing(plan(recipe=LPIPS), tmp_path)
     assert of_topic(lines, "Inception") == of_topic(lines, "VGG16") == []
 
