@@ -7,15 +7,15 @@ import subprocess
 import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import numpy as np
 import pytest
 import torch
 import yaml
 from diffusers import ConsistencyModelPipeline
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ict_lib.data.packed import PIXELS
-from ict_lib.data.packing import Source, pack
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import fetch, stand_in
+from ict_lib.data.imagenet64 import FILE
 from tests.test_run_notebook import LEFT, errors, names, outputs, project, run_command  # noqa: F401
 
 SMALL = {
@@ -46,18 +46,15 @@ fidelity.INCEPTION = "https://example.org/inception-{}.pth"
 """
 
 
-def read(start, stop):
-    return stand_in("imagenet64", 60).pixels[start:stop].numpy()
-
-
 @pytest.fixture
 def place(project, tmp_path_factory):  # noqa: F811
     """A project with a packed data set and Inception weights, and the environment that says where they are."""
     folder = tmp_path_factory.mktemp("place")
-    labels = stand_in("imagenet64", 60).labels.numpy()
-    classes = [str(number) for number in range(1000)]
-    made = Source("random bytes", (3, 64, 64), labels, classes, ["all"], read)
-    assert max(pack(made, folder / "imagenet64")) == 60
+    made = stand_in("imagenet64", 60)
+    rows, numbers = made.pixels.flatten(1).numpy(), made.labels.numpy() + 1
+    numbers[-1] = 1000  # so that there are as many classes
+    np.savez(folder / "train_data_batch_1.npz", data=rows, labels=numbers)
+    assert list(fetch("imagenet64", folder, folder))[-1] == (60, 60)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save({}, folder / "none.pth")
@@ -112,7 +109,7 @@ def test_a_dry_run_goes_all_the_way_and_its_model_to_diffusers(place):
 
 def test_what_is_missing_is_said_before_training(place):
     project, environment = place  # noqa: F811
-    os.remove(project / environment["ICT_DATA"] / "imagenet64" / PIXELS)
+    os.remove(project / environment["ICT_DATA"] / FILE)
     done = run_command("small", "--dry", "processes=1", cwd=project, env=environment)
     assert done.returncode == 1
     assert "python -m ict_lib data imagenet64" in done.stderr

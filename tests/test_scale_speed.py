@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.config import Run
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import stand_in
 from ict_lib.scale.cost import count_passes, without_memory
 from ict_lib.scale.speed import bare_passes, measure_speed, overhead, prepared, product_rate, repeated
 from ict_lib.training import Training

@@ -136,9 +136,8 @@ def test_a_killed_process_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_p
                 train(long_run(), folder=tmp_path)
             assert int(re.search(r"process (\d+)", str(refused.value))[1]) in [one.pid for one in workers()]
             killed.kill()
-    assert (
-        f"exitcode: -9) local_rank: 1 (pid: {killed.pid})" in (tmp_path / LOG).read_text()
-    )  # it was at work, and was started once more
+    log = (tmp_path / LOG).read_text()  # it was at work, and was started once more
+    assert f"exitcode: -9) local_rank: 1 (pid: {killed.pid})" in log
     assert [metrics.step for metrics in records] == list(range(1, 401))
     lines = read_lines(tmp_path / METRICS)
     assert [line["step"] for line in lines] == list(range(1, 401))

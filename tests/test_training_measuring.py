@@ -34,9 +34,8 @@ def measured(tmp_path_factory):
 
 
 def test_it_measures_when_due_and_at_the_end(measured):
-    quick, full = (
-        [r.step for r in measured[1] if name in r.measured] for name in ("frechet_pixels_1_step", "fid_1_step")
-    )
+    names = ("frechet_pixels_1_step", "fid_1_step")
+    quick, full = ([record.step for record in measured[1] if name in record.measured] for name in names)
     assert quick == [4, 5, 8, 10, 12]
     assert full == [5, 10, 12]
     assert {"fid_2_steps", "precision_1_step", "frechet_pixels_2_steps"} <= set(measured[1][-1].measured)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ict_lib.checks import require, require_known
+from ict_lib.data.cache import published_file
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.mapped import MappedPixels
-from ict_lib.data.published import published_file
 from ict_lib.evaluation.digits import load_extractor, one_thread
 from ict_lib.evaluation.reference import Network, kept, summarise
 
@@ -94,18 +93,16 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def inception_weights(download: bool = True) -> Path:
-    """Find the published weights where :func:`~ict_lib.data.published.published_file` looks, or download them."""
+    """Find the published weights where :func:`~ict_lib.data.cache.published_file` looks, or download them."""
     return published_file(INCEPTION, "ICT_INCEPTION", download=download)
 
 
-def _stored_levels(pixels: Tensor | MappedPixels) -> Tensor:
+def _stored_levels(pixels: Tensor) -> Tensor:
     """Levels of a data set, as stored if they are stored as levels; a mapped file stays mapped."""
-    if isinstance(pixels, MappedPixels):
-        return pixels.tensor
     return pixels.cpu() if pixels.dtype == torch.uint8 else to_uint8(pixels)
 
 
-def _check_images(generated: Tensor, reference: Tensor | MappedPixels, extractor: str) -> None:
+def _check_images(generated: Tensor, reference: Tensor, extractor: str) -> None:
     """Refuse an unknown extractor, images that it cannot read, and sets that are too small."""
     require_known("extractor", extractor, EXTRACTORS)
     digits = extractor == "digits"

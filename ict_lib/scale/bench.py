@@ -18,8 +18,7 @@ import torch
 
 from ict_lib.checks import require
 from ict_lib.config import Run
-from ict_lib.data.mapped import MappedPixels
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import stand_in
 from ict_lib.sampling import sample
 from ict_lib.scale import record
 from ict_lib.scale.cost import count_passes, without_memory
@@ -140,7 +139,8 @@ def loading(device: str, num: int, batch: int = 256, seconds: float = 5.0) -> di
     place, generator, made = pick_device(device), torch.Generator().manual_seed(0), stand_in("imagenet64", num)
     with TemporaryDirectory() as folder:
         np.save(f"{folder}/pixels.npy", made.pixels.numpy())
-        data = replace(made, pixels=MappedPixels(f"{folder}/pixels.npy", "a stand-in")).to(place)
+        pixels = torch.from_numpy(np.load(f"{folder}/pixels.npy", mmap_mode="c"))
+        data = replace(made, pixels=pixels, stored="a stand-in").to(place)
         following = torch.randint(num, (batch,), generator=generator)
 
         def load() -> None:
