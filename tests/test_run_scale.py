@@ -23,11 +23,11 @@ SMALL = {
     "data": "imagenet64",
     "network": "adm",
     "network_options": {
-        "channels": 16,
+        "channels": 8,
         "multipliers": [1, 2],
         "blocks": 1,
         "attention_resolutions": [32],
-        "head_channels": 16,
+        "head_channels": 8,
         "dropout_resolution": 32,
         "embedding_scale": 1000,
         "groups": 4,
