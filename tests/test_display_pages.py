@@ -22,7 +22,7 @@ from ict_lib.display.figures.introduction import digits_explorer
 from ict_lib.display.figures.reproduce import learning_explorer
 from ict_lib.display.figures.scale import rounding_explorer
 from ict_lib.display.figures.teacher import teacher_explorer
-from ict_lib.display.plots import curves, grid
+from ict_lib.display.plots import curves
 from ict_lib.display.progress import images_per_second, progress
 from ict_lib.display.source import say, source
 from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gradient
@@ -31,7 +31,7 @@ from ict_lib.grid import karras_sigmas
 from ict_lib.run.record import Record
 from ict_lib.techniques.curriculum import doubling
 from ict_lib.training import Metrics, train, training_step
-from ict_lib.training.measuring import write_picture
+from ict_lib.training.measuring import grid, write_picture
 from tests.test_display_explorer import unpack
 
 matplotlib.use("Agg")
@@ -203,7 +203,7 @@ def test_the_learning_figure_has_one_position_a_look(record):
     assert explorer.index == [1]
     assert explorer.spec["sliders"][0]["text"] == ["10", "30"]
     pixels = explorer.spec["panels"][0]["marks"][0]["pixels"]
-    assert pixels["shape"] == [2, 19, 19]  # not as enlarged as the file
+    assert pixels["shape"] == [2, 17, 17]  # not as enlarged as the file
     assert unpack(explorer, pixels)[:, 1, 1].tolist() == [round((1 - 1 / 3) * 127.5), 0]
     line, _ = explorer.spec["panels"][1]["marks"]
     np.testing.assert_allclose(unpack(explorer, line["y"])[0], [4 / 10, 4 / 30], rtol=1e-6)
@@ -213,7 +213,7 @@ def test_the_learning_figure_has_one_position_a_look(record):
 def test_the_learning_figure_shows_colours_where_the_images_have_them(record):
     mark = learning_explorer(record(channels=3, size=32), seed=4).spec["panels"][0]["marks"][0]
     assert mark["colored"] is True
-    assert mark["pixels"]["shape"] == [2, 67, 67, 3]
+    assert mark["pixels"]["shape"] == [2, 65, 65, 3]
 
 
 def test_without_two_looks_there_is_no_learning_figure(record):

@@ -65,7 +65,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "runs" / "short.yaml").write_text(yaml.safe_dump({"run": {**TINY, "notebook": "short.ipynb"}}))
     parameters = nbformat.v4.new_code_cell("run = {}", metadata={"tags": ["parameters"]})
     cells = [parameters, nbformat.v4.new_code_cell(SHORT)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "short.ipynb")
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "short.ipynb")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -175,7 +176,8 @@ def test_a_failure_leaves_the_record_alone_and_the_notebook_with_its_error(proje
     folder = project / "runs" / "tiny"
     weights = folder / "seed-0" / "weights.safetensors"
     done = run_command("short", cwd=project)
-    assert (done.returncode, done.stdout) == (0, "done: runs/tiny/notebook.ipynb, with its results beside it\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done: runs/tiny/notebook.ipynb, with its results beside it\n"
     assert names(folder) == LEFT
     before, trained = contents(folder), weights.stat().st_mtime_ns
 

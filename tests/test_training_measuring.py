@@ -72,9 +72,7 @@ def test_the_best_weights_are_kept_with_their_step(measured):
 def test_the_result_says_what_it_was_made_with(measured):
     training, _, folder = measured
     left = read_result(folder)
-    assert left["evaluation"] == {
-        name: ASKED[name] for name in ("evaluate_every", "measure_every", "num_samples", "sigma_mid")
-    }
+    assert left["evaluation"] == {name: ASKED[name] for name in ("num_samples", "sigma_mid")}
     assert left["surroundings"]["data_checksum"] == training.data.checksum()
     assert left["surroundings"]["versions"]["torch"] == version("torch")
     assert (left["result"]["seed"], left["result"]["images_seen"]) == (0, 96)
@@ -141,9 +139,6 @@ def test_a_picture_is_a_grid_of_enlarged_images(tmp_path):
     images = torch.stack([torch.full((1, 8, 8), value) for value in (-1.0, 0.0, 3.0)])
     write_picture(tmp_path / "new" / "a.png", images, columns=2)
     picture = Image.open(tmp_path / "new" / "a.png").convert("L")
-    assert picture.size == (4 * (2 * 9 + 1), 4 * (2 * 9 + 1))
-    centre = [
-        picture.getpixel((4 * (1 + 9 * column) + 16, 4 * (1 + 9 * row) + 16))
-        for row, column in ((0, 0), (0, 1), (1, 0))
-    ]
+    assert picture.size == (4 * (2 * 9 - 1), 4 * (2 * 9 - 1))
+    centre = [picture.getpixel((4 * 9 * column + 16, 4 * 9 * row + 16)) for row, column in ((0, 0), (0, 1), (1, 0))]
     assert centre == [0, 128, 255]

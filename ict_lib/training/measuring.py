@@ -4,10 +4,12 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.measure import draw, measure, quick
@@ -67,12 +69,33 @@ def keep_best(folder: Path, model: ConsistencyModel, step: int, value: float) ->
         save_weights(folder / BEST, model, {"step": str(step), "fid_1_step": repr(value)})
 
 
+def grid(images: Tensor, columns: int = 10) -> np.ndarray:
+    """Tile images into one picture, row by row, with a white pixel between them.
+
+    Args:
+        images: in [-1, 1], shape ``[num, 1 or 3, height, width]``.
+        columns: images in a row.
+
+    Returns:
+        8-bit levels, shape ``[rows, columns]`` or ``[rows, columns, 3]`` in pixels.
+
+    Raises:
+        ValueError: if there are no images or they have not 1 or 3 channels.
+    """
+    good = images.ndim == 4 and len(images) > 0 and images.shape[1] in (1, 3)
+    require(good, "the shape of images", tuple(images.shape), "[num >= 1, 1 or 3, height, width]")
+    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+    tiles = F.pad(levels, (1, 0, 1, 0, 0, 0, 0, -len(images) % columns), value=255)  # whole rows, white around
+    _, channels, height, width = tiles.shape
+    sheet = tiles.view(-1, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(-1, columns * width, channels)[1:, 1:].numpy()
+    return sheet[..., 0] if channels == 1 else sheet
+
+
 def write_picture(path: Path, images: Tensor, columns: int = 10) -> None:
     """Write a grid of images in [-1, 1], ``[num, channel, height, width]``, as PNG; small ones are enlarged."""
-    sheet = make_grid(images.clamp(-1, 1), nrow=columns, padding=1, pad_value=1.0)  # [3, rows, columns]
-    levels = ((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
     zoom = max(1, 64 // (images.shape[-1] * 2))
-    picture, content = Image.fromarray(levels), io.BytesIO()
+    picture, content = Image.fromarray(grid(images, columns)).convert("RGB"), io.BytesIO()
     picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())

@@ -7,9 +7,9 @@ from ict_lib.consistency import c_in
 from ict_lib.data.dataset import Dataset
 from ict_lib.display.explorer import Explorer, Image, Panel, Readout
 from ict_lib.display.figures.consistency_model import noise_slider
-from ict_lib.display.plots import grid
 from ict_lib.exact.mixture import Mixture
 from ict_lib.grid import karras_sigmas
+from ict_lib.training.measuring import grid
 
 
 def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int = 0) -> Explorer:
