@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ict_lib.checks import require
+
 
 def c_skip(sigma: Tensor, sigma_data: float, sigma_min: float) -> Tensor:
     r"""Share of the input that passes straight through; 1 at ``sigma_min``.
@@ -92,8 +94,7 @@ class ConsistencyModel(nn.Module):
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5, sigma_min: float = 0.002):
         super().__init__()
-        if sigma_data <= 0 or sigma_min <= 0:
-            raise ValueError(f"sigma_data is {sigma_data}, sigma_min {sigma_min}: both must be positive")
+        require(sigma_data > 0 and sigma_min > 0, "sigma_data, sigma_min", (sigma_data, sigma_min), "a positive number")
         self.network = network
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min
@@ -114,8 +115,7 @@ class ConsistencyModel(nn.Module):
         """
         dtype = torch.promote_types(x.dtype, torch.float32)  # the scalings never compute in 16 bits
         sigma = torch.as_tensor(sigma, dtype=dtype, device=x.device)
-        if sigma.shape not in ((), (len(x),)):
-            raise ValueError(f"sigma has shape {tuple(sigma.shape)}: one number, or [batch] = [{len(x)}], is needed")
+        require(sigma.shape in ((), (len(x),)), "the shape of sigma", tuple(sigma.shape), f"() or [batch] = [{len(x)}]")
         sigma = sigma.expand(len(x))
         column = sigma.view(-1, *[1] * (x.ndim - 1))  # [batch, 1, ...]
         raw = self.network(c_in(column, self.sigma_data) * x, c_noise(sigma), label)

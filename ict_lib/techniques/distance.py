@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ict_lib.checks import require
+
 
 def huber_c(num_dims: int) -> float:
     r"""The pseudo-Huber constant, which grows with the root of the number of dimensions.
@@ -23,8 +25,7 @@ def huber_c(num_dims: int) -> float:
     Raises:
         ValueError: if ``num_dims < 1``.
     """
-    if num_dims < 1:
-        raise ValueError(f"num_dims is {num_dims}: a sample has at least one number")
+    require(num_dims >= 1, "num_dims", num_dims, "1 or more")
     return 0.00054 * math.sqrt(num_dims)
 
 
@@ -49,8 +50,7 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     Raises:
         ValueError: if the shapes differ or ``c <= 0``.
     """
-    if c <= 0:
-        raise ValueError(f"c is {c}: it must be positive, or the gradient at x = y does not exist")
+    require(c > 0, "c", c, "a positive number, without which x = y has no gradient,")
     n = squared_l2(x, y)
     return n / ((n + c**2).sqrt() + c)
 
@@ -110,10 +110,8 @@ def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> 
     Raises:
         ValueError: if the shapes differ or are not images.
     """
-    if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError(
-            f"x is {tuple(x.shape)}, y {tuple(y.shape)}: two equal [batch, 1 or 3, height, width] are needed"
-        )
+    fits = x.shape == y.shape and x.ndim == 4 and x.shape[1] in (1, 3)
+    require(fits, "shapes", [tuple(x.shape), tuple(y.shape)], "two equal [batch, 1 or 3, height, width]")
     with torch.autocast(x.device.type, enabled=False):
         x, y = (
             nn.functional.interpolate(z.float().expand(-1, 3, -1, -1), size=224, mode="bilinear", align_corners=False)
@@ -124,8 +122,7 @@ def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> 
 
 def _difference(x: Tensor, y: Tensor) -> Tensor:
     """Flatten x - y to ``[batch, num_dims]``, in float32 or better."""
-    if x.shape != y.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: they must be equal")
+    require(x.shape == y.shape, "shapes", [tuple(x.shape), tuple(y.shape)], "one shape")
     dtype = torch.promote_types(x.dtype, torch.float32)
     return (x.to(dtype) - y.to(dtype)).flatten(1)
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.grid import require_ascending
 
 
@@ -31,11 +32,9 @@ def lognormal_pmf(sigmas: Tensor, p_mean: float = -1.1, p_std: float = 2.0) -> T
         ValueError: if ``sigmas`` does not ascend, ``p_std <= 0``, or no pair has any mass.
     """
     require_ascending(sigmas)
-    if not p_std > 0:  # NaN too
-        raise ValueError(f"p_std is {p_std}: it must be positive")
+    require(p_std > 0, "p_std", p_std, "a positive number")
     mass = torch.erf((sigmas.double().log() - p_mean) / (math.sqrt(2) * p_std)).diff()
-    if not mass.sum() > 0:  # NaN too
-        raise ValueError(f"p_mean {p_mean} and p_std {p_std} leave no mass between {sigmas[0]} and {sigmas[-1]}")
+    require(mass.sum() > 0, "p_mean, p_std", (p_mean, p_std), "some mass on the grid")  # NaN is none
     return mass / mass.sum()
 
 
