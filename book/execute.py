@@ -138,30 +138,33 @@ def forget(keys: dict[str, str]) -> None:
     KEYS.write_text(json.dumps(keys, indent=1), "utf8")
 
 
-def failure(page: str, notebook: nbformat.NotebookNode, error: Exception) -> str:
-    """Say which cell of which notebook failed, and how: the last one that began."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    begun = [number for number, cell in enumerate(cells, 1) if cell.execution_count]
+def failure(page: str, notebook: nbformat.NotebookNode, begun: list[int], error: Exception) -> str:
+    """Say which cell of which notebook failed, the last that began, and how."""
     if not begun:
         return f"{page}.ipynb: {type(error).__name__}: {error}"
-    cell = cells[begun[-1] - 1]
+    numbers = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    cell = notebook.cells[begun[-1]]
     shown = [line for output in cell.outputs if output.output_type == "error" for line in output.traceback]
     told = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(shown)) or f"{type(error).__name__}: {error}"
-    return f"{page}.ipynb, code cell {begun[-1]} of {len(cells)}:\n\n{cell.source}\n\n{told}"
+    place = f"code cell {numbers.index(begun[-1]) + 1} of {len(numbers)}"
+    return f"{page}.ipynb, {place}:\n\n{cell.source}\n\n{told}"
 
 
 def run_page(page: str, timeout: int) -> tuple[nbformat.NotebookNode, float, str]:
     """Execute one notebook in its own folder: with its outputs, its seconds, and what failed, if anything did."""
     print(f"{page}: running its cells ...", flush=True)
-    notebook, folder = read(page), str((ROOT / page).parent)
-    quiet = ["--log-level=ERROR"]  # each kernel warns at its start of what is as it should be
+    notebook, folder, begun = read(page), str((ROOT / page).parent), []
+    options = {
+        "extra_arguments": ["--log-level=ERROR"],  # each kernel warns at its start of what is as it should be
+        "on_cell_execute": lambda cell, cell_index: begun.append(cell_index),
+    }
     try:
-        done = single_nb_execution(notebook, folder, timeout, allow_errors=False, extra_arguments=quiet)
+        done = single_nb_execution(notebook, folder, timeout, allow_errors=False, **options)
     except Exception as crash:  # the kernel died, or did not start
-        return notebook, 0.0, failure(page, notebook, crash)
+        return notebook, 0.0, failure(page, notebook, begun, crash)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # idle from here: the caller says what an interruption does
-    return notebook, done.time, failure(page, notebook, done.err) if done.err else ""
+    return notebook, done.time, failure(page, notebook, begun, done.err) if done.err else ""
 
 
 def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode, float, str]]:

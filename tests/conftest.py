@@ -79,7 +79,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A selenium driver; skipped where there is no browser, an error where CI=true."""
     found = find_browser()
     if found is None:
-        install_browser()
+        with FileLock(tmp_path_factory.getbasetemp().parent / "browser.lock"):  # one process of the tests
+            install_browser()
         found = find_browser()
     if found is None:
         message = "no browser: install Chromium and its driver (Debian: apt-get install chromium chromium-driver)"

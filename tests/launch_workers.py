@@ -1,37 +1,47 @@
-"""What the processes of `test_training_launch.py` do; they import it, so it cannot stand there."""
+"""What the processes of `test_training_launch.py` do; torchrun starts it as a module of its own."""
 
 import math
+import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from ict_lib.run_config import Measuring
-from ict_lib.training.worker import member
 
 from ict_lib.evaluation.measure import BLOCK
 from ict_lib.recipe import CT, ICT
-from ict_lib.training import Training
+from ict_lib.training import Training, program
+from ict_lib.training.measuring import evaluate
 from tests import mutants
+
+LONG = {"steps": 400, "checkpoint_every": 20, "num_samples": 20, "evaluate_every": 1000}
 
 
 class NanOnRankOne(Training):
     """One shard of step 7 becomes NaN, on one process only."""
 
-    def _backward(self, shard, following):
-        output = super()._backward(shard, following)
-        return output._replace(loss=output.loss * math.nan) if (self.group.rank, self.step) == (1, 6) else output
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        draw, at = self.batches, 6 if self.group.rank == 1 else -1
+        self.batches = lambda step: [s._replace(x=s.x * (math.nan if step == at else 1)) for s in draw(step)]
 
 
-# name -> class and changes of the configuration
+class Measured(Training):
+    """Measures on the way, as the processes of a run do."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs, evaluate=evaluate)
+
+
+# name -> class and changes of the run
 CASES = {
     "ICT": (Training, {"recipe": ICT}),
     "CT": (Training, {"recipe": CT}),
+    "CT with dropout": (Training, {"recipe": replace(CT, dropout=0.3), "learning_rate": 1e-2}),
     "four shards": (Training, {"micro_batch": 2, "conditional": True}),
     "fp16": (Training, {"precision": "fp16"}),
-    "measured": (Training, {"measuring": Measuring(every=20, num_samples=BLOCK + 100, sigma_mid=0.8)}),
+    "measured": (Measured, {"num_samples": BLOCK + 100, "sigma_mid": 0.8}),
     "trap 11": (mutants.CurriculumOfMainProcess, {}),
     "nan": (NanOnRankOne, {"log_every": 4}),
-    "long": (Training, {"steps": 400}),
+    "long": (Training, LONG),
 }
 
 
@@ -52,13 +62,18 @@ def outcome(training):
     return {"weights": weights(training), "error": error, **kept}
 
 
-def all_cases(config):
+def all_cases(run, seed, folder, group, **_):
     """Go through the cases with the processes that there are; each leaves what it got. Then rank 1 makes a mistake."""
-    with member(config) as (config, group):
-        plain = replace(config, folder=None)
-        got = {name: outcome(cls(replace(plain, **changes), True, group)) for name, (cls, changes) in CASES.items()}
-        torch.save(got, Path(config.folder) / f"rank-{group.rank}.pt")
-        group.extremes(0, 0)
-        if group.rank == 1:
-            raise KeyError("a mistake of rank one")
-        group.extremes(0, 0)
+    with (folder / f"starts-{group.rank}").open("a") as file:
+        file.write("started\n")
+    got = {name: outcome(cls(replace(run, **changes), seed, group=group)) for name, (cls, changes) in CASES.items()}
+    torch.save(got, folder / f"rank-{group.rank}.pt")
+    group.extremes(0, 0)
+    if group.rank == 1:
+        raise KeyError("a mistake of rank one")
+    group.extremes(0, 0)
+    yield
+
+
+if __name__ == "__main__":
+    program.main(sys.argv[1:], all_cases)

@@ -22,7 +22,7 @@ def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys):
     said = capsys.readouterr()
     assert f"2 images of imagenet64, checked. To train on them: export ICT_DATA={target}" in said.out
     assert "2/2" in said.err
-    assert imagenet64.load(target).pixels.tensor[:, 0, 0, 0].tolist() == [97, 98]
+    assert imagenet64.load(target).pixels[:, 0, 0, 0].tolist() == [97, 98]
     assert main(["data", "imagenet64", target]) == 0
 
 

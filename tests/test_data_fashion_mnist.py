@@ -13,11 +13,12 @@ import pytest
 import torch
 from torchvision.datasets import FashionMNIST
 
-from ict_lib.data import fashion_mnist, fetch, load_dataset
+from ict_lib.data import fetch, load_dataset, small
 from tests.conftest import QuietHandler
 
 NUM = 30
-REAL = all((fashion_mnist.DEBIAN / f"{name}.gz").is_file() for name in fashion_mnist.MD5)
+IMAGES, LABELS = small.FASHION_MNIST
+REAL = all((small.DEBIAN / f"{name}.gz").is_file() for name in small.FASHION_MNIST)
 TEST_PART = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -30,8 +31,8 @@ def contents():
     """The two idx files: magic number, lengths, numbers; all big-endian."""
     images, labels = arrays()
     return {
-        fashion_mnist.IMAGES: struct.pack(">IIII", 2051, NUM, 28, 28) + images.tobytes(),
-        fashion_mnist.LABELS: struct.pack(">II", 2049, NUM) + labels.tobytes(),
+        IMAGES: struct.pack(">IIII", 2051, NUM, 28, 28) + images.tobytes(),
+        LABELS: struct.pack(">II", 2049, NUM) + labels.tobytes(),
     }
 
 
@@ -46,14 +47,14 @@ def write(folder, compressed=True):
 
 @pytest.fixture(autouse=True)
 def _published_is_what_is_made(monkeypatch, tmp_path):
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(fashion_mnist, "MD5", {n: hashlib.md5(c).hexdigest() for n, c in contents().items()})
+    monkeypatch.setattr(small, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(small, "FASHION_MNIST", {n: hashlib.md5(c).hexdigest() for n, c in contents().items()})
     monkeypatch.setenv("ICT_DATA", str(tmp_path))
 
 
 @pytest.fixture
 def raw(tmp_path):
-    return tmp_path / fashion_mnist.SUBFOLDER
+    return tmp_path / "FashionMNIST" / "raw"
 
 
 # Value from the source
@@ -95,7 +96,7 @@ def test_all_places_and_forms_give_the_same(raw, tmp_path):
     write(raw)
     sums.append(load_dataset("fashion_mnist").checksum())
     write(raw, compressed=False)
-    sums.append(fashion_mnist.load(tmp_path).checksum())
+    sums.append(small.fashion_mnist(tmp_path).checksum())
     assert len(set(sums)) == 1
 
 
@@ -104,7 +105,7 @@ def test_all_places_and_forms_give_the_same(raw, tmp_path):
 
 def test_each_pixel_against_the_bytes(raw):
     write(raw)
-    data, content = load_dataset("fashion_mnist"), contents()[fashion_mnist.IMAGES]
+    data, content = load_dataset("fashion_mnist"), contents()[IMAGES]
     for image, y, x in ((0, 0, 0), (7, 27, 3), (29, 14, 27)):
         assert data.pixels[image, 0, y + 2, x + 2] == content[16 + 784 * image + 28 * y + x]
 
@@ -136,11 +137,11 @@ def test_types(raw):
 
 def test_a_missing_file_is_named_with_the_commands(raw, tmp_path):
     write(raw)
-    (raw / f"{fashion_mnist.LABELS}.gz").unlink()
+    (raw / f"{LABELS}.gz").unlink()
     with pytest.raises(FileNotFoundError) as caught:
         load_dataset("fashion_mnist")
     message = str(caught.value)
-    assert str(raw / fashion_mnist.LABELS) in message
+    assert str(raw / LABELS) in message
     assert f"python -m ict_lib data fashion_mnist {tmp_path}" in message
     assert "apt-get install dataset-fashion-mnist" in message
 
@@ -148,7 +149,7 @@ def test_a_missing_file_is_named_with_the_commands(raw, tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "text", "uncompressed"])
 def test_a_damaged_file_is_named_with_the_commands(raw, damage):
     write(raw, compressed=damage != "uncompressed")
-    path = raw / (fashion_mnist.IMAGES + (".gz" if damage != "uncompressed" else ""))
+    path = raw / (IMAGES + (".gz" if damage != "uncompressed" else ""))
     whole = path.read_bytes()
     middle = len(whole) // 2
     changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
@@ -168,12 +169,12 @@ def test_it_is_fetched_from_a_server_on_this_machine(tmp_path, monkeypatch):
         threading.Thread(target=running.serve_forever, daemon=True).start()
         monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{running.server_port}/"])
         with pytest.raises(FileNotFoundError):
-            fashion_mnist.load(tmp_path / "data")
+            small.fashion_mnist(tmp_path / "data")
         monkeypatch.setattr(FashionMNIST, "_load_data", lambda self: (None, None))  # of the test part that is none
         assert list(fetch("fashion_mnist", tmp_path / "data"))[-1] == (NUM, NUM)
         running.shutdown()
     assert list(fetch("fashion_mnist", tmp_path / "data"))[-1] == (NUM, NUM)  # all there: asks for nothing
-    (tmp_path / "data" / fashion_mnist.SUBFOLDER / fashion_mnist.IMAGES).unlink()
-    (tmp_path / "data" / fashion_mnist.SUBFOLDER / f"{fashion_mnist.IMAGES}.gz").write_bytes(b"")
+    (tmp_path / "data" / "FashionMNIST" / "raw" / IMAGES).unlink()
+    (tmp_path / "data" / "FashionMNIST" / "raw" / f"{IMAGES}.gz").write_bytes(b"")
     with pytest.raises(OSError, match="fashion_mnist cannot be downloaded"):
         list(fetch("fashion_mnist", tmp_path / "data"))

@@ -1,4 +1,4 @@
-"""What is known of each data set, and random bytes of that form: `ict_lib.data.DATASETS`, `ict_lib.data.stand_in`."""
+"""What is known of each data set, and random bytes of that form: `ict_lib.data.DATASETS`, `stand_in`."""
 
 from typing import get_args, get_type_hints
 
@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from ict_lib.config import Run
-from ict_lib.data import DATASETS, digits
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import DATASETS, load_dataset, stand_in
 
 
 def test_the_entries_are_the_published_sets_and_those_of_a_run():
     assert (DATASETS["cifar10"].num, DATASETS["cifar10"].shape) == (50_000, (3, 32, 32))
     assert (DATASETS["imagenet64"].num, DATASETS["imagenet64"].num_classes) == (1_281_167, 1000)
-    real, entry = digits.load(), DATASETS["digits"]
+    real, entry = load_dataset("digits"), DATASETS["digits"]
     assert (entry.num, entry.shape, entry.num_classes, entry.flip) == (len(real), real.shape, 10, real.flip)
     assert all(entry.name == name for name, entry in DATASETS.items())
     assert {name for name, entry in DATASETS.items() if entry.extractor == "digits"} == {"digits"}

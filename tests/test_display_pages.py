@@ -93,10 +93,10 @@ def test_the_digits_figure_ends_on_real_digits():
 def test_a_grid_holds_every_image_where_it_belongs():
     images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 4, 4)
     sheet = grid(images, columns=3)
-    assert sheet.shape == (11, 16)
-    assert [int(sheet[r, c]) for r, c in ((1, 1), (1, 6), (1, 11), (6, 1), (6, 6))] == [0, 64, 128, 191, 255]
-    assert int(sheet[6, 11]) == 255  # an empty place is paper
-    assert int(sheet[5, 1]) == 255  # and so is the line between two rows
+    assert sheet.shape == (9, 14)
+    assert [int(sheet[r, c]) for r, c in ((0, 0), (0, 5), (0, 10), (5, 0), (5, 5))] == [0, 64, 128, 191, 255]
+    assert int(sheet[5, 10]) == 255  # an empty place is paper
+    assert int(sheet[4, 0]) == 255  # and so is the line between two rows
     assert grid(images.expand(5, 3, 4, 4)).shape[2:] == (3,)
 
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data import Dataset, load_dataset
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import Dataset, load_dataset, stand_in
 from ict_lib.evaluation import measure as module
 from ict_lib.evaluation.measure import draw, extractor_of, measure, prepare, quick
 from ict_lib.exact.distances import frechet_distance

@@ -1,12 +1,13 @@
 """The reference set of an FID: computed once, kept by content; all of a large set counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ict_lib.data import Dataset
-from ict_lib.data.mapped import MappedPixels
 from ict_lib.evaluation import reference
 from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.reference import some_of, summarise
@@ -71,7 +72,8 @@ def test_a_data_set_gives_the_numbers_of_its_images_and_is_computed_once(cache):
 
 def test_from_a_file_as_from_memory_and_as_floats(tmp_path):
     np.save(tmp_path / "p.npy", levels().numpy())
-    mapped = dataset(MappedPixels(tmp_path / "p.npy", "checksum"))
+    pixels = torch.from_numpy(np.load(tmp_path / "p.npy", mmap_mode="c"))
+    mapped = replace(dataset(pixels), stored="checksum")
     assert compare(mapped) == compare(dataset()) == compare(dataset(levels() / 127.5 - 1))
 
 

@@ -277,7 +277,7 @@ def test_networks_with_another_embedding_are_refused_and_adm_is_named(tmp_path, 
     options = {} if name == "mlp" else {"channels": 8}
     options |= {"attention_resolutions": [8]} if name == "ncsnpp" else {}
     model = ConsistencyModel(build_network(name, (3, 8, 8), ICT, options=options))
-    with pytest.raises(ValueError, match=r"network is \w+: diffusers.*adm with the option embedding_scale: 1000"):
+    with pytest.raises(ValueError, match=r"network is '\w+': for diffusers.*adm with the option embedding_scale: 1000"):
         save_pipeline(tmp_path / "new", model)
     assert list(tmp_path.iterdir()) == []
 
@@ -285,9 +285,12 @@ def test_networks_with_another_embedding_are_refused_and_adm_is_named(tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"embedding_scale": 1.0}, "embedding_scale is 1.0: diffusers multiplies by 1000"),
+        ({"embedding_scale": 1.0}, "embedding_scale is 1.0: for diffusers 1000 is needed"),
         ({"multipliers": (2, 1)}, r"multipliers\[0\] is 2.0: for diffusers.* 1 is needed"),
-        ({"groups": 32}, r"have .* groups, and diffusers knows one .* the option groups: 8 would give it"),
+        (
+            {"groups": 32},
+            r"groups of the normalisations is \[.*\]: for diffusers one .*the option groups: 8 ",
+        ),
         ({"sigma_min": 50.0}, "sigma_max is 50.0: more than sigma_min = 50.0 is needed"),
     ],
 )

@@ -98,6 +98,6 @@ def test_what_cannot_be_exported_leaves_no_folder(project):
     with pytest.raises(FileNotFoundError, match=r"weights.safetensors is missing: .*`make run RUN=digits/adm-small`"):
         export("digits/adm-small", Path("made"), 5)
     finished(project / "runs/digits/mlp", name="digits/mlp", network="mlp", network_options={"width": 16, "blocks": 1})
-    with pytest.raises(ValueError, match=r"^network is ResidualMLP: .*\Z"):
+    with pytest.raises(ValueError, match=r"^network is 'ResidualMLP': .*\Z"):
         export("digits/mlp", Path("made"))
     assert not Path("made").exists()

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import tomllib
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +14,7 @@ from huggingface_hub import ModelCard
 from ict_lib.config import run_from
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
+from ict_lib.export import card as card_module
 from ict_lib.export.card import model_card
 from ict_lib.export.pipeline import save_pipeline
 from ict_lib.networks.adm import ADM
@@ -137,6 +139,12 @@ def test_one_seed_has_no_range_and_says_so(seeds):
     assert ("(2.5 to" in card) != alone
     assert ("; one seed." in card) == alone
     assert ("There is one seed: how much seeds differ is not known." in section(card, "Limits")) == alone
+
+
+def test_the_template_goes_into_the_package():
+    table = tomllib.loads((RUNS.parent / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in table["ict_lib"] for path in (RUNS.parent / "ict_lib").glob(pattern)}
+    assert Path(card_module.__file__).with_name("card.md") in packed
 
 
 # Independent reference: the hub's own reader

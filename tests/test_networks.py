@@ -183,7 +183,7 @@ def test_the_perceptron_against_its_formulas():
 
 
 def test_attention_against_a_loop_over_positions():
-    layer = Attention(8).double()
+    layer = Attention(8, 8).double()
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
     h = torch.randn(1, 8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample, fir_kernel
+from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample
 from tests import slow_unet
 
 
@@ -16,7 +16,7 @@ def images(*shape, seed=0):
 
 
 def test_the_filter_is_1_3_3_1_along_each_side():
-    assert (64 * fir_kernel()[0, 0]).tolist() == [[1, 3, 3, 1], [3, 9, 9, 3], [3, 9, 9, 3], [1, 3, 3, 1]]
+    assert (64 * FIRDownsample().kernel[0, 0]).tolist() == [[1, 3, 3, 1], [3, 9, 9, 3], [3, 9, 9, 3], [1, 3, 3, 1]]
 
 
 def test_one_bright_position_is_spread_over_four_by_four():

@@ -69,7 +69,7 @@ def no_network(tmp_path, monkeypatch):
 def weights(file, monkeypatch):
     """The stand-in passes for the published file."""
     name = f"vgg16-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
-    monkeypatch.setattr(module, "_vgg16_url", lambda: f"https://example.org/{name}")
+    monkeypatch.setattr(module, "VGG16", f"https://example.org/{name}")
     monkeypatch.setenv("ICT_VGG16", str(file))
     return file
 
@@ -83,7 +83,8 @@ def images(batch, channels, size, seed=0):
 
 
 def test_torchvision_publishes_the_file_under_the_name_that_the_package_looks_for():
-    assert module._vgg16_url().endswith("/vgg16-397923af.pth")
+    assert VGG16_Weights.IMAGENET1K_V1.url == module.VGG16
+    assert module.VGG16.endswith("/vgg16-397923af.pth")
 
 
 # Invariant

@@ -9,6 +9,7 @@ from torch import nn
 
 from ict_lib.networks.blocks import ResidualBlock
 from ict_lib.networks.build import NETWORKS
+from ict_lib.networks.unet import Level, plan_levels
 from tests import slow_unet
 
 SIZES = {"channels": 8, "multipliers": (2, 1, 2), "blocks": 1}
@@ -100,6 +101,13 @@ def test_the_small_u_net_against_itself_written_out(blocks):
 # Shapes, dtypes, batch independence
 
 
+def test_levels_are_halved_and_told_of_their_attention_and_dropout():
+    levels = plan_levels((3, 64, 48), 8, (1, 2, 3, 4), 2, 0.3, (32, 8), 4, 16)
+    assert [(level.width, level.dropout) for level in levels] == [(8, 0.0), (16, 0.0), (24, 0.3), (32, 0.3)]
+    assert [(level.down, level.up) for level in levels] == [([n] * 2, [n] * 3) for n in (0, 4, 0, 4)]
+    assert plan_levels((3, 8, 12), 8, [1, 2], 1, 0.1) == [Level(8, 0.1, [0], [0, 0]), Level(16, 0.1, [16], [16, 16])]
+
+
 @pytest.mark.parametrize(("shape", "options"), [((1, 8, 16), {}), ((3, 16, 16), {"multipliers": [1, 2]})])
 def test_other_sizes(kind, shape, options):
     options = {**options, "dropout_resolution": 8} if options and kind.startswith("adm") else options
@@ -152,17 +160,20 @@ def test_the_gradient_reaches_every_parameter(kind):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "said"),
+    ("given", "said"),
     [
-        ((3, 6, 8), {}, r"shape is \(3, 6, 8\)"),
-        ((2,), {}, r"shape is \(2,\)"),
-        ((3, 8, 8), {"channels": 6}, "channels is 6: a multiple of"),
-        ((3, 8, 8), {"blocks": 0}, "blocks is 0"),
+        (((3, 6, 8), 8, (1, 1, 1), 1), r"shape is \(3, 6, 8\): .* both sides divisible by 4"),
+        (((3, 8, 6), 8, (1, 1, 1), 1), "both sides divisible by 4"),
+        (((8,), 8, (1,), 1), r"shape is \(8,\)"),
+        (((3, 8, 8), 6, (1,), 1), "channels is 6: a multiple of 4"),
+        (((3, 8, 8), 0, (1,), 1), "channels is 0: a multiple of 4"),
+        (((3, 8, 8), 8, (1,), 0), "blocks is 0: at least one"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(kind, shape, options, said):
+def test_sizes_that_do_not_fit_are_refused(kind, given, said):
+    shape, channels, multipliers, blocks = given
     with pytest.raises(ValueError, match=said):
-        build(kind, shape, **options)
+        build(kind, shape, channels=channels, multipliers=multipliers, blocks=blocks)
 
 
 @pytest.mark.parametrize("kind", ["ncsnpp", "adm"])

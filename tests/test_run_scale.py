@@ -6,17 +6,17 @@ import os
 import subprocess
 import sys
 
-import nbformat
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import numpy as np
 import pytest
 import torch
 import yaml
+from diffusers import ConsistencyModelPipeline
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ict_lib.data.packed import PIXELS
-from ict_lib.data.packing import Source, pack
-from ict_lib.data.stand_in import stand_in
-from ict_lib.export import load_pipeline
-from tests.test_run import LEFT, project, run_command  # noqa: F401
+from ict_lib.data import fetch, stand_in
+from ict_lib.data.imagenet64 import FILE
+from tests.test_run_notebook import LEFT, errors, names, outputs, project, run_command  # noqa: F401
 
 SMALL = {
     "name": "small",
@@ -41,23 +41,20 @@ SMALL = {
 }
 # Random weights pass for the published ones in every process that starts here.
 PUBLISH = """
-import torch_fidelity.feature_extractor_inceptionv3 as inception
-inception.URL_INCEPTION_V3 = "https://example.org/inception-{}.pth"
+from ict_lib.evaluation import fidelity
+fidelity.INCEPTION = "https://example.org/inception-{}.pth"
 """
-
-
-def read(start, stop):
-    return stand_in("imagenet64", 60).pixels[start:stop].numpy()
 
 
 @pytest.fixture
 def place(project, tmp_path_factory):  # noqa: F811
     """A project with a packed data set and Inception weights, and the environment that says where they are."""
     folder = tmp_path_factory.mktemp("place")
-    labels = stand_in("imagenet64", 60).labels.numpy()
-    classes = [str(number) for number in range(1000)]
-    made = Source("random bytes", (3, 64, 64), labels, classes, ["all"], read)
-    assert max(pack(made, folder / "imagenet64")) == 60
+    made = stand_in("imagenet64", 60)
+    rows, numbers = made.pixels.flatten(1).numpy(), made.labels.numpy() + 1
+    numbers[-1] = 1000  # so that there are as many classes
+    np.savez(folder / "train_data_batch_1.npz", data=rows, labels=numbers)
+    assert list(fetch("imagenet64", folder, folder))[-1] == (60, 60)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save({}, folder / "none.pth")
@@ -69,40 +66,52 @@ def place(project, tmp_path_factory):  # noqa: F811
     torch.save(network.state_dict(), folder / "inception.pth")
     content = hashlib.sha256((folder / "inception.pth").read_bytes()).hexdigest()
     (folder / "sitecustomize.py").write_text(PUBLISH.format(content[:8]))
-    (project / "runs" / "small.yaml").write_text(yaml.safe_dump(SMALL))
-    paths = {"ICT_DATA": folder, "ICT_INCEPTION": folder / "inception.pth", "PYTHONPATH": folder}
+    (project / "runs" / "small.yaml").write_text(yaml.safe_dump({"run": SMALL}))
+    paths = {
+        "ICT_DATA": folder,
+        "ICT_INCEPTION": folder / "inception.pth",
+        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     return project, os.environ | {name: str(path) for name, path in paths.items()}
 
 
 @pytest.mark.slow
 def test_a_dry_run_goes_all_the_way_and_its_model_to_diffusers(place):
     project, environment = place  # noqa: F811
-    done = run_command("small", "--dry", "num_samples=20", cwd=project, env=environment)
+    words = ["--dry", "num_samples=20", "milestone_every=2", "tensorboard=true"]
+    done = run_command("small", *words, cwd=project, env=environment)
     assert done.returncode == 0, done.stderr
+    assert "images/s=" in done.stderr
+    assert not (project / "runs" / "small").exists()
     folder = project / "runs" / "preview" / "small"
-    assert {path.name for path in folder.iterdir()} == LEFT | {"checkpoints"}
-    assert {path.name for path in (folder / "checkpoints" / "seed-0").iterdir()} == {"best.safetensors"}
+    assert names(folder) == LEFT | {"tensorboard"}
+    kept = {"best.safetensors", "weights.safetensors", "step-000000002-kept.ckpt", "step-000000003-kept.ckpt"}
+    assert names(folder / "seed-0") >= kept
+    assert list((folder / "tensorboard" / "seed-0").glob("events.*"))
     manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["processes"], manifest["images_seen"]) == (2, 3 * 4)
     (result,) = manifest["results"]
-    assert {"fid_1_step", "fid_2_steps", "precision_1_step", "recall_2_steps", "best_step"} <= result.keys()
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert result["best_step"] == 3
-    assert result["fid_1_step"] == pytest.approx(last["fid_1_step"], rel=1e-3)
-    notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
-    views = [o for cell in notebook.cells for o in cell.get("outputs", []) if "Explorer" in str(o.get("data"))]
+    assert {"fid_1_step", "fid_2_steps", "precision_1_step", "recall_2_steps"} <= result.keys()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], "frechet_pixels_1_step" in line) for line in lines] == [(1, False), (2, True), (3, True)]
+    assert (result["best_step"], result["best_fid_1_step"]) == (3, lines[-1]["fid_1_step"])
+    assert errors(folder / "notebook.ipynb") == []
+    views = [output for output in outputs(folder / "notebook.ipynb") if "Explorer" in str(output.get("data"))]
     assert views  # two quick evaluations: a figure of the training, in colour
 
-    words = [sys.executable, "-m", "ict_lib.export", "preview/small", "exported"]
+    words = [sys.executable, "-m", "ict_lib", "export", "preview/small", "exported"]
     subprocess.run(words, cwd=project, env=environment, check=True, capture_output=True)
-    model = load_pipeline(project / "exported")
-    x, label = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 999])
-    assert model(80 * x, 80.0, label).shape == (2, 3, 64, 64)
+    pipeline = ConsistencyModelPipeline.from_pretrained(str(project / "exported"), low_cpu_mem_usage=False)
+    generator = torch.Generator().manual_seed(0)
+    images = pipeline(2, [1, 999], num_inference_steps=1, generator=generator, output_type="pt").images
+    assert images.shape == (2, 3, 64, 64)
 
 
 def test_what_is_missing_is_said_before_training(place):
     project, environment = place  # noqa: F811
-    os.remove(project / environment["ICT_DATA"] / "imagenet64" / PIXELS)
+    os.remove(project / environment["ICT_DATA"] / FILE)
     done = run_command("small", "--dry", "processes=1", cwd=project, env=environment)
     assert done.returncode == 1
     assert "python -m ict_lib data imagenet64" in done.stderr
-    assert not (project / "runs" / "preview" / "small" / "checkpoints").exists()
+    assert errors(project / "runs" / "preview" / "small" / "failed.ipynb") == ["FileNotFoundError"]
+    assert names(project / "runs" / "preview" / "small") == {"failed.ipynb"}

@@ -8,8 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.config import Run
-from ict_lib.data import DATASETS, digits
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import DATASETS, load_dataset, stand_in
 from ict_lib.recipe import CT, ICT, ICT_DEEP
 from ict_lib.sampling import sample
 from ict_lib.scale.cost import (
@@ -126,7 +125,7 @@ def test_cts_teacher_has_weights_of_its_own_in_memory_and_on_disk():
 def test_imagenet_stays_in_its_file_but_for_the_labels():
     assert memory(ADM, COUNTED).always["data set"] == 1_281_167 * 8
     assert disk(ADM, COUNTED)["data set"] == 1_281_167 * (3 * 64 * 64 + 8)
-    assert data_bytes("digits") < digits.load().pixels.nbytes  # which are floats
+    assert data_bytes("digits") < load_dataset("digits").pixels.nbytes  # which are floats
 
 
 # --- invariant: without memory as with it ---

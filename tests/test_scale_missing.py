@@ -66,7 +66,7 @@ def test_the_digits_need_nothing(tmp_path):
     ],
 )
 def test_the_command_that_makes_the_data_is_said(tmp_path, monkeypatch, data, command):
-    monkeypatch.setattr("ict_lib.data.fashion_mnist.DEBIAN", tmp_path / "none")
+    monkeypatch.setattr("ict_lib.data.small.DEBIAN", tmp_path / "none")
     line = of_topic(missing(plan(data), tmp_path), "data set")[0]
     assert command in line
     assert str(tmp_path / "data") in line
@@ -133,7 +133,7 @@ def test_files_that_are_there_are_not_missing(tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / name).write_bytes(content)
     monkeypatch.setattr("ict_lib.evaluation.fidelity.INCEPTION", f"https://nowhere/{name}")
-    monkeypatch.setattr("ict_lib.networks.lpips._vgg16_url", lambda: f"https://nowhere/{name}")
+    monkeypatch.setattr("ict_lib.networks.lpips.VGG16", f"https://nowhere/{name}")
     lines = missing(plan(recipe=LPIPS), tmp_path)
     assert of_topic(lines, "Inception") == of_topic(lines, "VGG16") == []
 

@@ -5,9 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ict_lib.data import load_dataset
+from ict_lib.data import load_dataset, stand_in
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.stand_in import stand_in
 from ict_lib.group import Alone
 from ict_lib.training.batches import Batches
 from ict_lib.training.streams import stream

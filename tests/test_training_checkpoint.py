@@ -1,17 +1,15 @@
-"""Checkpoints, whole or not there: `ict_lib.training.checkpoint`; and `ict_lib.files` under it."""
+"""Checkpoints, whole or not there: `ict_lib.training.checkpoint`."""
 
 import errno
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
-from ict_lib.files import write_atomically
-from ict_lib.training.checkpoint import BEST, clear, load_latest, load_step, newest, save
+from ict_lib.training.checkpoint import clear, load_latest, newest, save, step_of
 
 
 def state(step):
@@ -20,7 +18,7 @@ def state(step):
         "step": step,
         "weights": {"a": torch.randn(3, 4, generator=gen), "b": torch.randn(2, dtype=torch.float64, generator=gen)},
         "generator": gen.get_state(),
-        "config": {"folder": None, "names": ["x", "y"], "rate": 1e-4, "flag": True},
+        "run": {"folder": None, "names": ["x", "y"], "rate": 1e-4, "flag": True},
     }
 
 
@@ -40,9 +38,9 @@ def steps(folder):
 
 
 def test_round_trip(tmp_path):
-    path = save(tmp_path / "new" / "folder", 7, state(7))
-    assert path.parent == tmp_path / "new" / "folder"
-    assert same(load_latest(path.parent), state(7))
+    path = save(tmp_path, 7, state(7))
+    assert (path.parent, step_of(path), newest(tmp_path)) == (tmp_path, 7, path)
+    assert same(load_latest(tmp_path), state(7))
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -51,6 +49,7 @@ def test_where_nothing_was_saved_there_is_none(tmp_path, exists):
     if exists:
         folder.mkdir()
     assert load_latest(folder) is None
+    assert newest(folder) is None
 
 
 # Invariant
@@ -72,9 +71,9 @@ def test_a_training_begun_anew_takes_the_place_of_the_old_one(tmp_path):
 
 def test_saving_a_step_twice_keeps_the_second(tmp_path):
     save(tmp_path, 5, state(5))
-    save(tmp_path, 5, {**state(5), "config": "second"})
+    save(tmp_path, 5, {**state(5), "run": "second"})
     assert steps(tmp_path) == [5]
-    assert load_latest(tmp_path)["config"] == "second"
+    assert load_latest(tmp_path)["run"] == "second"
 
 
 # Independent slow reference: the format, written and read by hand
@@ -165,29 +164,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_debris(tmp_path, full
     assert same(load_latest(tmp_path), state(2))
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_until_the_rename_the_old_file_stands(tmp_path, monkeypatch, moment, error):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def stop(*_):
-        assert path.read_bytes() == b"old"
-        raise error
-
-    monkeypatch.setattr(*{"fsync": (os, "fsync", stop), "replace": (Path, "replace", stop)}[moment])
-    with pytest.raises(error):
-        write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
 def test_what_a_killed_process_left_is_no_checkpoint(tmp_path):
     save(tmp_path, 1, state(1))
     (tmp_path / ".step-000000002.ckpt.4711").write_bytes(b"half")
     assert same(load_latest(tmp_path), state(1))
     save(tmp_path, 3, state(3))
     assert load_latest(tmp_path)["step"] == 3
+    assert steps(tmp_path) == [1, 3]
 
 
 class Evil:
@@ -202,6 +185,7 @@ class Evil:
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     canary, folder = tmp_path / "executed", tmp_path / "folder"
+    folder.mkdir()
     save(folder, 1, {"step": Evil(canary)})
     with pytest.raises(pickle.UnpicklingError):
         load_latest(folder)
@@ -224,9 +208,8 @@ def test_milestones_stay_beside_the_last_three(tmp_path):
     kept = {f"step-00000000{step}-kept.ckpt" for step in (3, 6)}
     assert names(tmp_path) == kept | {f"step-00000000{step}.ckpt" for step in (5, 7, 8)}
     assert load_latest(tmp_path)["step"] == 8
-    assert load_step(tmp_path, 3)["step"] == 3
-    assert load_step(tmp_path, 4) is None
     assert newest(tmp_path).name == "step-000000008.ckpt"
+    assert [step_of(path) for path in sorted(tmp_path.iterdir())] == [3, 5, 6, 7, 8]
 
 
 def test_a_training_begun_anew_drops_the_milestones_of_later_steps(tmp_path):
@@ -236,23 +219,12 @@ def test_a_training_begun_anew_drops_the_milestones_of_later_steps(tmp_path):
     assert names(tmp_path) == {"step-000000002-kept.ckpt", "step-000000003.ckpt"}
 
 
-def test_clearing_keeps_milestones_with_their_metrics_and_the_best_weights(tmp_path):
-    folder = tmp_path / "checkpoints" / "seed-0"
+@pytest.mark.parametrize("milestones", [True, False])
+def test_clearing_leaves_all_else_and_the_milestones_unless_told_otherwise(tmp_path, milestones):
     for step in (1, 2, 3):
-        save(folder, step, state(step), milestone=step == 2)
-    for name in (BEST, "metrics.jsonl"):
-        (folder / name).touch()
-    clear(folder)
-    assert names(folder) == {"step-000000002-kept.ckpt", BEST, "metrics.jsonl"}
-
-
-@pytest.mark.parametrize("best", [True, False])
-def test_clearing_leaves_the_best_weights_alone_or_nothing(tmp_path, best):
-    folder = tmp_path / "checkpoints" / "seed-0"
-    save(folder, 1, state(1))
-    for name in ("metrics.jsonl", *([BEST] if best else [])):
-        (folder / name).touch()
-    clear(folder)
-    assert (tmp_path / "checkpoints").exists() == best
-    if best:
-        assert names(folder) == {BEST}
+        save(tmp_path, step, state(step), milestone=step == 2)
+    for name in ("best.safetensors", "metrics.jsonl", ".step-000000004.ckpt.4711"):
+        (tmp_path / name).touch()
+    clear(tmp_path, milestones)
+    kept = set() if milestones else {"step-000000002-kept.ckpt"}
+    assert names(tmp_path) == kept | {"best.safetensors", "metrics.jsonl"}

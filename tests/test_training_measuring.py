@@ -1,141 +1,149 @@
 """Measuring on the way: `ict_lib.training.measuring`, and what it must not do to the training."""
 
-from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 import safetensors.torch
 import torch
-from ict_lib.run_config import Measuring
+from PIL import Image
 
-from ict_lib.data import load_dataset
-from ict_lib.evaluation import measure as report
 from ict_lib.evaluation.measure import draw, measure
-from ict_lib.group import Alone
-from ict_lib.training import train
-from ict_lib.training.checkpoint import BEST
-from ict_lib.training.measuring import best_result, best_so_far, final_seed, keep_best
-from tests.test_training_loop import config, numbers
-from tests.test_training_loop_resume import interrupted, same
+from ict_lib.training import Training, train
+from ict_lib.training.folder import BEST, LOOKS, WEIGHTS, best_of, read_result
+from ict_lib.training.measuring import FINAL, evaluate, keep_best, write_picture
+from ict_lib.training.model import build_model, load_weights
+from tests.test_training_loop import numbers, small
+from tests.test_training_loop_resume import same
 
-ASKED = Measuring(every=5, num_samples=60, sigma_mid=0.8)
+ASKED = {"measure_every": 5, "evaluate_every": 4, "num_samples": 60, "sigma_mid": 0.8, "checkpoint_every": 1}
+
+
+def measuring(settings, folder=None):
+    return Training(settings, folder=folder, evaluate=evaluate)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    settings = config(measuring=ASKED, folder=str(tmp_path_factory.mktemp("measured")), checkpoint_every=1)
-    training = train(settings)
-    return training, list(training)
+    """A training that measured, its records, and its folder."""
+    folder = tmp_path_factory.mktemp("measured")
+    training = measuring(small(**ASKED), folder)
+    return training, list(training), folder
 
 
 # Value
 
 
 def test_it_measures_when_due_and_at_the_end(measured):
-    assert [record.step for record in measured[1] if record.measured] == [5, 10, 12]
-    fields = set(measured[1][-1].measured)
-    assert {"fid_1_step", "fid_2_steps", "precision_1_step", "frechet_pixels_2_steps"} <= fields
-    assert measured[1][-1].line()["fid_1_step"] == measured[1][-1].measured["fid_1_step"]
+    names = ("frechet_pixels_1_step", "fid_1_step")
+    quick, full = ([record.step for record in measured[1] if name in record.measured] for name in names)
+    assert quick == [4, 5, 8, 10, 12]
+    assert full == [5, 10, 12]
+    assert {"fid_2_steps", "precision_1_step", "frechet_pixels_2_steps"} <= set(measured[1][-1].measured)
+    looks = [path.name for path in sorted((measured[2] / LOOKS).iterdir())]
+    assert looks == [f"step-{step:09d}.png" for step in (4, 8, 12)]
+
+
+@pytest.mark.parametrize(("log_every", "due"), [(5, [5, 10, 12]), (3, [6, 9, 12]), (7, [7, 12]), (50, [12])])
+def test_what_is_due_between_two_records_is_measured_at_the_next(tmp_path, log_every, due):
+    """``evaluate_every`` is 4, which these do not divide."""
+    training = measuring(small(log_every=log_every, evaluate_every=4, num_samples=20), tmp_path)
+    assert [r.step for r in training if "frechet_pixels_1_step" in r.measured] == due
+    looks = sorted(int(path.stem.removeprefix("step-")) for path in (tmp_path / LOOKS).iterdir())
+    assert looks == due
 
 
 def test_the_last_numbers_are_those_that_the_end_of_the_run_gives(measured):
-    training, records = measured
+    training, records, folder = measured
+    result = read_result(folder)["result"]
     for label, sigmas in {"1_step": (80.0,), "2_steps": (80.0, 0.8)}.items():
-        images = draw(training.average, training.data, 60, sigmas, seed=final_seed(0))
+        images = draw(training.average, training.data, 60, sigmas, seed=FINAL)
         for name, value in measure(images, training.data, label).items():
-            assert records[-1].measured[name] == pytest.approx(value), name
+            assert records[-1].measured[name] == result[name] == pytest.approx(value), name
 
 
 def test_the_best_weights_are_kept_with_their_step(measured):
-    training, records = measured
-    by_fid = {record.step: record.measured["fid_1_step"] for record in records if record.measured}
+    _, records, folder = measured
+    by_fid = {record.step: record.measured["fid_1_step"] for record in records if "fid_1_step" in record.measured}
     best = min(by_fid, key=by_fid.get)
-    assert best_result(training.config) == {"best_step": best, "best_fid_1_step": by_fid[best]}
+    assert best_of(folder) == {"best_step": best, "best_fid_1_step": by_fid[best]}
+    assert best_of(folder).items() <= read_result(folder)["result"].items()
+
+
+def test_the_result_says_what_it_was_made_with(measured):
+    training, _, folder = measured
+    left = read_result(folder)
+    assert left["evaluation"] == {
+        name: ASKED[name] for name in ("evaluate_every", "measure_every", "num_samples", "sigma_mid")
+    }
+    assert left["surroundings"]["data_checksum"] == training.data.checksum()
+    assert left["surroundings"]["versions"]["torch"] == version("torch")
+    assert (left["result"]["seed"], left["result"]["images_seen"]) == (0, 96)
+    model = build_model(training.run, (1, 8, 8), 10)
+    load_weights(folder / WEIGHTS, model)
+    assert torch.equal(numbers(model), numbers(training.average))
 
 
 # Invariant
 
 
 def test_measuring_changes_nothing_of_the_training(measured):
-    plain = train(config())
+    plain = train(small())
     list(plain)
     assert same(measured[0], plain)
 
 
 def test_resuming_measures_again_what_was_lost_and_not_what_was_kept(tmp_path, measured):
-    settings = config(measuring=ASKED, folder=str(tmp_path), checkpoint_every=4)
-    assert [step for step, *_ in interrupted(settings, 5)] == [1, 2, 3, 4, 5]
-    training = train(settings)  # from step 4, before the measurement at step 5
-    records = list(training)
-    assert {r.step: r.measured for r in records if r.measured} == {
-        r.step: r.measured for r in measured[1] if r.measured
-    }
-    assert best_so_far(tmp_path / BEST) == tuple(best_result(measured[0].config).values())
+    settings = small(**{**ASKED, "checkpoint_every": 4})
+    first = measuring(settings, tmp_path)
+    assert [r.step for _, r in zip(range(5), first, strict=False)] == [1, 2, 3, 4, 5]
+    training = measuring(settings, tmp_path)  # from step 4, before the measurement at step 5
+    assert training.last.measured == measured[1][3].measured
+    assert [r.measured for r in training] == [r.measured for r in measured[1][4:]]
+    assert best_of(tmp_path) == best_of(measured[2])
 
 
-class Pretended(Alone):
-    """One of several processes, whose exchanges are what it would have drawn in the place of the others."""
-
-    def __init__(self, rank, processes, asked):
-        self.rank, self.processes, self.asked = rank, processes, asked
-
-    def gather(self, tensor):
-        self.asked.append(tensor)
-        return [tensor] * self.processes
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 4])
-def test_the_processes_share_the_blocks_out(monkeypatch, processes):
-    """What the ranks draw, laid side by side, are the images that one process draws, in their order."""
-    monkeypatch.setattr(report, "BLOCK", 4)
-    model, data = train(config()).student, load_dataset("digits")
-    torch.nn.init.normal_(model.network.last.weight, generator=torch.Generator().manual_seed(0))
-    drawn = {rank: [] for rank in range(processes)}
-    for rank in drawn:
-        images = draw(model, data, 14, (80.0, 0.8), 3, Pretended(rank, processes, drawn[rank]))
-        assert len(images) == (14 if rank == 0 else 0)
-    rounds = [part for parts in zip(*drawn.values(), strict=True) for part in parts]
-    together = torch.cat(rounds[:4])[:14].clamp(-1, 1)
-    assert torch.equal(together, draw(model, data, 14, (80.0, 0.8), 3))
-
-
-def test_blocks_differ_and_a_small_number_is_one_block(monkeypatch):
-    model, data = train(config()).student, load_dataset("digits")
-    torch.nn.init.normal_(model.network.last.weight, generator=torch.Generator().manual_seed(0))
-    one = draw(model, data, 12, (80.0,), 3)
-    monkeypatch.setattr(report, "BLOCK", 4)
-    blocks = draw(model, data, 12, (80.0,), 3).split(4)
-    assert torch.equal(blocks[0], draw(model, data, 4, (80.0,), 3))
-    assert not torch.equal(blocks[0], blocks[1])
-    assert not torch.equal(torch.cat(blocks), one)
+def test_weights_are_measured_as_they_are_sampled_and_stay_in_training_mode(measured):
+    assert measured[0].student.training
+    assert not torch.equal(numbers(measured[0].average), numbers(measured[0].student))
 
 
 # Keeping the best
 
 
 def test_better_weights_replace_worse_ones_and_a_new_training_replaces_all(tmp_path):
-    model, path = train(config()).student, tmp_path / BEST
-    assert best_so_far(path) is None
+    model = train(small()).student
+    assert best_of(tmp_path) == {}
 
     def keep(step, value):
         torch.nn.init.constant_(model.network.last.bias, step)
-        keep_best(path, model, step, value)
-        return best_so_far(path)
+        keep_best(tmp_path, model, step, value)
+        return tuple(best_of(tmp_path).values())
 
     assert keep(10, 3.5) == (10, 3.5)
     assert keep(20, 3.6) == (10, 3.5)
-    assert safetensors.torch.load_file(path)["network.last.bias"][0] == 10
+    assert safetensors.torch.load_file(tmp_path / BEST)["network.last.bias"][0] == 10
     assert keep(30, 0.1) == (30, 0.1)
-    assert keep(10, 7.0) == (10, 7.0)  # step 30 belongs to a training that was given up
-    assert safetensors.torch.load_file(path)["network.last.bias"][0] == 10
+    assert keep(10, 7.0) == (10, 7.0)  # step 30 belongs to steps that were given up
+    assert safetensors.torch.load_file(tmp_path / BEST)["network.last.bias"][0] == 10
 
 
 def test_without_a_folder_nothing_is_kept_and_without_measuring_there_is_no_best(tmp_path):
-    training = train(config(measuring=replace(ASKED, every=12)))
-    assert list(training)[-1].measured["fid_1_step"] > 0
-    assert best_result(training.config) == {}
-    assert best_result(config(folder=str(tmp_path))) == {}
+    assert list(measuring(small(**{**ASKED, "measure_every": 12})))[-1].measured["fid_1_step"] > 0
+    list(measuring(small(num_samples=20, evaluate_every=50), tmp_path))
+    assert best_of(tmp_path) == {}
+    assert "best_step" not in read_result(tmp_path)["result"]
 
 
-def test_weights_are_measured_as_they_are_sampled_and_stay_in_training_mode(measured):
-    assert measured[0].student.training
-    assert not torch.equal(numbers(measured[0].average), numbers(measured[0].student))
+# Pictures
+
+
+def test_a_picture_is_a_grid_of_enlarged_images(tmp_path):
+    images = torch.stack([torch.full((1, 8, 8), value) for value in (-1.0, 0.0, 3.0)])
+    write_picture(tmp_path / "new" / "a.png", images, columns=2)
+    picture = Image.open(tmp_path / "new" / "a.png").convert("L")
+    assert picture.size == (4 * (2 * 9 + 1), 4 * (2 * 9 + 1))
+    centre = [
+        picture.getpixel((4 * (1 + 9 * column) + 16, 4 * (1 + 9 * row) + 16))
+        for row, column in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert centre == [0, 128, 255]

@@ -1,17 +1,18 @@
 """Data sets, by name: one entry says all of each. `exact.toy` is apart: its mixtures are drawn, not loaded."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from ict_lib.checks import require, require_known
-from ict_lib.data import cifar10, digits, fashion_mnist, imagenet64
+from ict_lib.data import imagenet64, small
 from ict_lib.data.cache import data_folder
 from ict_lib.data.dataset import Dataset
 
-__all__ = ["DATASETS", "Dataset", "Entry", "fetch", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Entry", "fetch", "load_dataset", "stand_in"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Entry:
         hub_name: on the Hugging Face hub, if it is there.
         load: reads it from a folder, else from the `data_folder`.
         torchvision: the class that downloads it, if it can be downloaded.
-        packed: whether it is made from a source, by :mod:`ict_lib.data.packing`.
+        packed: whether it is made from a source, by `imagenet64.pack`.
     """
 
     name: str
@@ -43,9 +44,9 @@ class Entry:
 
 FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
 _ENTRIES = (
-    Entry("digits", 1_797, (1, 8, 8), 10, False, "digits", digits.load),
-    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", fashion_mnist.load, FASHION, "FashionMNIST"),
-    Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", cifar10.load, CIFAR, "CIFAR10"),
+    Entry("digits", 1_797, (1, 8, 8), 10, False, "digits", small.digits),
+    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", small.fashion_mnist, FASHION, "FashionMNIST"),
+    Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", small.cifar10, CIFAR, "CIFAR10"),
     Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", imagenet64.load, IMAGENET, packed=True),
 )
 DATASETS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
@@ -62,16 +63,11 @@ def load_dataset(name: str) -> Dataset:
     return DATASETS[name].load()
 
 
-def fetch(
-    name: str,
-    folder: str | os.PathLike[str] | None = None,
-    source: str | os.PathLike[str] | None = None,
-    workers: int = 0,
-) -> Iterator[tuple[int, int]]:
+def fetch(name: str, folder: str | Path | None = None, source: str | Path | None = None) -> Iterator[tuple[int, int]]:
     """Bring a data set into a folder, unless it is there, and check every byte; iterate over the result to run it.
 
     It may be stopped at any moment: the same call goes on. ImageNet is packed from a ``source``: a folder with a folder
-    of photographs for each class, which ``workers`` processes read beside this one, or with the published ``.npz``.
+    of photographs for each class, or with the published ``.npz``.
 
     Yields:
         Images so far, and images in all.
@@ -85,7 +81,7 @@ def fetch(
     require(source is None or entry.packed, "source", str(source), f"none, since {name} is not packed from one,")
     yield 0, entry.num
     if source is not None:
-        yield from imagenet64.pack_source(Path(source), root, workers)
+        yield from imagenet64.pack(Path(source), root)
     found = imagenet64.load(root, verify=True) if entry.packed else _load_or_download(entry, root)
     yield len(found), len(found)
 
@@ -102,3 +98,19 @@ def _load_or_download(entry: Entry, root: Path) -> Dataset:
         except (OSError, RuntimeError) as error:
             raise OSError(f"{entry.name} cannot be downloaded into {root}: {error}") from None
     return entry.load(root)
+
+
+def stand_in(name: str, num: int | None = None) -> Dataset:
+    """Make a data set of random bytes, the same each time, in the form of a real one: as fast to train on.
+
+    Without ``num`` it has as many images as the real one, which is 16 GB for ImageNet.
+
+    Raises:
+        ValueError: if the name is unknown, with the nearest right one.
+    """
+    require_known("data set", name, DATASETS)
+    entry, generator = DATASETS[name], torch.Generator().manual_seed(0)
+    num = entry.num if num is None else num
+    pixels = torch.randint(256, (num, *entry.shape), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(entry.num_classes, (num,), generator=generator)
+    return Dataset(pixels, labels, entry.num_classes, f"stand-in of {name}", entry.flip)

@@ -1,13 +1,14 @@
 """The one form in which every data set arrives: labelled images, as bytes or floats, in memory or in a file."""
 
 import hashlib
-from dataclasses import dataclass, replace
-from math import prod
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ict_lib.data.mapped import MappedPixels
+from ict_lib.checks import require
 
 MOST_FLOATS = 2**28  # 1 GiB: more than CIFAR-10 as floats, less than ImageNet
 
@@ -17,24 +18,37 @@ class Dataset:
     """Labelled images, ready to train on.
 
     Attributes:
-        pixels: shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, in memory or
-            mapped from a file, or floating point in [-1, 1].
+        pixels: shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, or floating point
+            in [-1, 1].
         labels: int64, shape ``[num]``, in ``0 .. num_classes - 1``.
         flip: whether an image is as good as its mirror image; training then draws one of the two.
+        stored: if the pixels are mapped from a file, in which they stay, the SHA-256 that stands for them.
 
     Raises:
         ValueError: if there are no images, or these or the labels are not as above.
     """
 
-    pixels: Tensor | MappedPixels
+    pixels: Tensor
     labels: Tensor
     num_classes: int
     name: str
     flip: bool = False
+    stored: str | None = None
+    _ahead: list[tuple[Tensor, Future[Tensor]]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self):
-        _check_pixels(self.pixels)
-        _check_labels(self.labels, len(self.pixels), self.num_classes)
+        pixels, labels, floats = self.pixels, self.labels, self.pixels.is_floating_point()
+        fits = pixels.ndim == 4 and len(pixels) > 0 and (floats or pixels.dtype == torch.uint8)
+        rule = "uint8 or floating point [num, channel, height, width] with num >= 1"
+        require(fits, "the form of pixels", f"{pixels.dtype} {list(pixels.shape)}", rule)
+        low, high = torch.aminmax(pixels) if floats else (0, 0)
+        fits = low >= -1 and high <= 1  # also refuses NaN
+        require(fits, "the range of pixels", f"{low:g} to {high:g}", "-1 to 1")
+        fits = labels.dtype == torch.int64 and labels.shape == (len(pixels),)
+        require(fits, "the form of labels", f"{labels.dtype} {list(labels.shape)}", f"int64 [{len(pixels)}]")
+        low, high = torch.aminmax(labels)
+        fits = low >= 0 and high < self.num_classes
+        require(fits, "the range of labels", f"{low} to {high}", f"0 .. {self.num_classes - 1}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -47,9 +61,9 @@ class Dataset:
     @property
     def images(self) -> Tensor:
         """Return all images as floats in [-1, 1], none flipped; a ValueError if they would take more than 1 GiB."""
-        if prod(self.pixels.shape) > MOST_FLOATS:
+        if self.pixels.numel() > MOST_FLOATS:
             raise ValueError(f"{len(self)} images {self.shape} are too many floats for memory: use batch(indices)")
-        return _floats(self.pixels.tensor if isinstance(self.pixels, MappedPixels) else self.pixels)
+        return _floats(self.pixels)
 
     def batch(
         self, indices: Tensor, device: torch.device | str | None = None, generator: torch.Generator | None = None
@@ -67,8 +81,7 @@ class Dataset:
         Raises:
             IndexError: if an index is out of range.
         """
-        mapped = isinstance(self.pixels, MappedPixels)
-        rows = self.pixels[indices if mapped else indices.to(self.pixels.device)]
+        rows = self._read(indices.cpu()) if self.stored else self.pixels[indices.to(self.pixels.device)]
         rows = rows.to(device or rows.device, non_blocking=True)
         if self.flip and generator is not None:
             flipped = torch.randint(2, (len(rows), 1, 1, 1), generator=generator, device=generator.device)
@@ -76,41 +89,39 @@ class Dataset:
         return _floats(rows)
 
     def prefetch(self, indices: Tensor) -> None:
-        """Say which batch comes next, so that it is read meanwhile if the data lie in a file."""
-        if isinstance(self.pixels, MappedPixels):
-            self.pixels.prefetch(indices)
+        """Say which batch comes next: from a file it is read meanwhile. Another call replaces this."""
+        if self.stored:
+            indices = indices.cpu().clone()
+            self._ahead[:] = [(indices, self._reader.submit(self._gather, indices))]
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Move the data to a device, but for a mapped file, from which batches go there."""
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+        """Move the data to a device, but for pixels in a file, from which batches go there."""
+        return replace(
+            self, pixels=self.pixels if self.stored else self.pixels.to(device), labels=self.labels.to(device)
+        )
 
     def checksum(self) -> str:
         """Return a SHA-256 that stands for the images: shape, type and every pixel."""
-        if isinstance(self.pixels, MappedPixels):
-            return self.pixels.checksum
+        if self.stored:
+            return self.stored
         digest = hashlib.sha256(f"{self.pixels.dtype} {list(self.pixels.shape)} ".encode())
         digest.update(self.pixels.cpu().contiguous().numpy())
         return digest.hexdigest()
 
+    @cached_property
+    def _reader(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, "ict-prefetch")
+
+    def _read(self, indices: Tensor) -> Tensor:
+        """Take the batch that was announced, if it is this one; otherwise read it now."""
+        announced, found = self._ahead.pop() if self._ahead else (None, None)
+        return found.result() if found and torch.equal(announced, indices) else self._gather(indices)
+
+    def _gather(self, indices: Tensor) -> Tensor:
+        """Copy images from the file; for CUDA into pinned memory, from which it copies without waiting."""
+        rows = torch.empty(len(indices), *self.shape, dtype=self.pixels.dtype, pin_memory=self.labels.is_cuda)
+        return torch.index_select(self.pixels, 0, indices, out=rows)
+
 
 def _floats(pixels: Tensor) -> Tensor:
     return pixels if pixels.is_floating_point() else pixels.to(torch.float32) / 127.5 - 1
-
-
-def _check_pixels(pixels: Tensor | MappedPixels) -> None:
-    known = pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point
-    if len(pixels.shape) != 4 or len(pixels) == 0 or not known:
-        rule = "uint8 or floating point [num, channel, height, width] with num >= 1"
-        raise ValueError(f"pixels must be {rule}, got {pixels.dtype} {list(pixels.shape)}")
-    if pixels.dtype.is_floating_point:
-        low, high = torch.aminmax(pixels)
-        if not (low >= -1 and high <= 1):  # also refuses NaN
-            raise ValueError(f"floating pixels must be in [-1, 1], got {low:g} to {high:g}")
-
-
-def _check_labels(labels: Tensor, num: int, num_classes: int) -> None:
-    if labels.dtype != torch.int64 or labels.shape != (num,):
-        raise ValueError(f"labels must be int64 [{num}], got {labels.dtype} {list(labels.shape)}")
-    low, high = torch.aminmax(labels)
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"labels must be in 0 .. {num_classes - 1}, got {low} to {high}")

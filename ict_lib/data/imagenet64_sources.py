@@ -1,7 +1,6 @@
 """Where ImageNet 64x64 comes from: a folder of photographs, or the published archives of small ones."""
 
 import os
-from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from ict_lib.data.packing import Source
+from ict_lib.data.imagenet64 import SHAPE, Source
 
-SHAPE = (3, 64, 64)
-ARCHIVE = "train_data_batch_{}.npz"
-MOST_CLASSES = 1000
+ARCHIVE, MOST_CLASSES = "train_data_batch_{}.npz", 1000
+STRETCH = 256  # photographs that are read and checksummed together
 
 
 def source_of(folder: Path) -> Source:
@@ -74,10 +72,15 @@ def _photographs(folder: Path) -> Source:
     for path in folder.iterdir():
         if path.suffix.lower() in IMG_EXTENSIONS and path.is_file():
             raise ValueError(f"{path} is in no class: a folder of photographs for each class is needed")
+    Image.init()  # all formats: threads that do so at the same moment miss some
     files, labels = [path for path, _ in found.samples], np.array(found.targets, dtype=np.int64)
-    made_from = "photographs, halved by boxes, bicubic to 64, centre cut (ADM)"
-    names = [os.path.relpath(path, folder) for path in files]
-    return Source(made_from, SHAPE, labels, found.classes, names, partial(_read_photographs, files), parallel=True)
+    return Source(
+        names=[os.path.relpath(path, folder) for path in files],
+        classes=found.classes,
+        labels=labels,
+        stops=np.minimum(np.arange(STRETCH, len(files) + STRETCH, STRETCH), len(files)),
+        read=lambda number: np.stack([_photograph(file) for file in files[number * STRETCH :][:STRETCH]]),
+    )
 
 
 def _is_photograph(path: str) -> bool:
@@ -88,15 +91,12 @@ def _is_photograph(path: str) -> bool:
     return not hidden
 
 
-def _read_photographs(files: list[str], start: int, stop: int) -> np.ndarray:
-    pixels = np.empty((stop - start, *SHAPE), np.uint8)
-    for row, file in zip(pixels, files[start:stop], strict=True):
-        try:
-            with Image.open(file) as image:
-                row[:] = adm_crop(image)
-        except Exception as error:  # a damaged image can raise nearly anything
-            raise ValueError(f"{file} cannot be read: {error}") from None
-    return pixels
+def _photograph(file: str) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return adm_crop(image)
+    except Exception as error:  # a damaged image can raise nearly anything
+        raise ValueError(f"{file} cannot be read: {error}") from None
 
 
 def _archives(paths: list[Path]) -> Source:
@@ -105,23 +105,16 @@ def _archives(paths: list[Path]) -> Source:
     Source: Chrabaszcz, Loshchilov and Hutter 2017, arXiv:1707.08819: rows of 12,288 numbers, red, green, blue.
     """
     labels = [_labels(path) for path in paths]
-    stops = np.cumsum([len(part) for part in labels])
-    starts = stops - [len(part) for part in labels]
 
-    @lru_cache(maxsize=1)  # 1.6 GB
-    def images(number: int) -> np.ndarray:
+    def read(number: int) -> np.ndarray:
         found, wanted = _array(paths[number], "data"), (len(labels[number]), prod(SHAPE))
         if found.dtype != np.uint8 or found.shape != wanted:
             raise ValueError(f"{paths[number]} must hold uint8 {wanted} as data, got {found.dtype} {found.shape}")
         return found.reshape(-1, *SHAPE)
 
-    def read(start: int, stop: int) -> np.ndarray:
-        inside = np.flatnonzero((starts < stop) & (stops > start)).tolist()
-        return np.concatenate([images(k)[max(start - starts[k], 0) : stop - starts[k]] for k in inside])
-
-    whole = np.concatenate(labels)
-    classes = [str(number + 1) for number in range(whole.max() + 1)]
-    return Source("published archives of 64x64 (box)", SHAPE, whole, classes, [path.name for path in paths], read)
+    whole, stops = np.concatenate(labels), np.cumsum([len(part) for part in labels])
+    classes, names = [str(number + 1) for number in range(whole.max() + 1)], [path.name for path in paths]
+    return Source(names, classes, whole, stops, read, threads=1)  # of 1.6 GB each
 
 
 def _labels(path: Path) -> np.ndarray:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from ict_lib.checks import require
 
@@ -22,7 +22,7 @@ def use_style() -> None:
 
 
 def grid(images: Tensor, columns: int = 10) -> np.ndarray:
-    """Tile images into one picture, row by row, with a white pixel around each.
+    """Tile images into one picture, row by row, with a white pixel between them.
 
     Args:
         images: in [-1, 1], shape ``[num, 1 or 3, height, width]``.
@@ -36,9 +36,12 @@ def grid(images: Tensor, columns: int = 10) -> np.ndarray:
     """
     good = images.ndim == 4 and len(images) > 0 and images.shape[1] in (1, 3)
     require(good, "the shape of images", tuple(images.shape), "[num >= 1, 1 or 3, height, width]")
-    sheet = make_grid(images.clamp(-1, 1), nrow=columns, padding=1, pad_value=1.0)  # [3, rows, columns]
-    levels = ((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    return levels[..., 0] if images.shape[1] == 1 else levels
+    levels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+    tiles = F.pad(levels, (1, 0, 1, 0, 0, 0, 0, -len(images) % columns), value=255)  # whole rows, white around
+    _, channels, height, width = tiles.shape
+    sheet = tiles.view(-1, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(-1, columns * width, channels)[1:, 1:].numpy()
+    return sheet[..., 0] if channels == 1 else sheet
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:

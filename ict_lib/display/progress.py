@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython import get_ipython
 from IPython.display import Image, display
 from tqdm import tqdm
 
-from ict_lib.training import Metrics, Training
 from ict_lib.training.folder import LOOKS
-from ict_lib.training.launch import Launched
+from ict_lib.training.metrics import Metrics
+
+if TYPE_CHECKING:
+    from ict_lib.training.launch import Launched
+    from ict_lib.training.loop import Training
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 
 
-def progress(training: Training | Launched) -> Iterator[Metrics]:
+def progress(training: "Training | Launched") -> Iterator[Metrics]:
     """Pass a training's metrics on while a bar shows its steps, N, loss, images per second and the time left.
 
     In a notebook its newest samples are shown too. All of it comes from what a training leaves, so that it is the same

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ict_lib.checks import require, require_finite, require_known
+from ict_lib.data.cache import published_file
 from ict_lib.data.dataset import Dataset
-from ict_lib.data.mapped import MappedPixels
-from ict_lib.data.published import published_file
 from ict_lib.evaluation.digits import load_extractor, one_thread
 from ict_lib.evaluation.reference import Network, kept, summarise
 
@@ -60,8 +59,10 @@ def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "d
         RuntimeError: if Inception's weights are missing and cannot be downloaded.
     """
     stored = isinstance(reference, Dataset)
-    _check_images(generated, reference.pixels if stored else reference, extractor)
-    levels = [to_uint8(generated), _stored_levels(reference.pixels) if stored else to_uint8(reference)]
+    real = reference.pixels if stored else reference
+    _check_images(generated, real, extractor)
+    whole = stored and real.dtype == torch.uint8  # are levels already; a mapped file stays mapped
+    levels = [to_uint8(generated), real.cpu() if whole else to_uint8(real)]
     small = extractor == "digits"
     with torch.random.fork_rng(devices=[]), one_thread() if small else nullcontext():
         device = "cuda" if torch.cuda.is_available() and not small else "cpu"
@@ -91,18 +92,11 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def inception_weights(download: bool = True) -> Path:
-    """Find the published weights where :func:`~ict_lib.data.published.published_file` looks, or download them."""
+    """Find the published weights where :func:`~ict_lib.data.cache.published_file` looks, or download them."""
     return published_file(INCEPTION, "ICT_INCEPTION", download=download)
 
 
-def _stored_levels(pixels: Tensor | MappedPixels) -> Tensor:
-    """Levels of a data set, as stored if they are stored as levels; a mapped file stays mapped."""
-    if isinstance(pixels, MappedPixels):
-        return pixels.tensor
-    return pixels.cpu() if pixels.dtype == torch.uint8 else to_uint8(pixels)
-
-
-def _check_images(generated: Tensor, reference: Tensor | MappedPixels, extractor: str) -> None:
+def _check_images(generated: Tensor, reference: Tensor, extractor: str) -> None:
     """Refuse an unknown extractor, images that it cannot read, and sets that are too small."""
     require_known("extractor", extractor, EXTRACTORS)
     digits, shapes = extractor == "digits", [list(generated.shape), list(reference.shape)]

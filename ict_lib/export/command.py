@@ -27,13 +27,7 @@ def main(given: argparse.Namespace) -> int:
 def export(name: str, folder: Path, seed: int | None = None) -> Path:
     """Write the trained model of a run as a folder that diffusers' ``ConsistencyModelPipeline`` loads, with its card.
 
-    Args:
-        name: of a finished run.
-        folder: made if it is missing.
-        seed: of the training; None takes the run's first.
-
-    Returns:
-        The folder.
+    The folder is made if it is missing, and returned; the seed, of the training, is otherwise the run's first.
 
     Raises:
         FileNotFoundError: if the run has left no record or no weights, with the command that makes them.

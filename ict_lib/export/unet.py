@@ -80,25 +80,16 @@ def unet_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_exportable(network: nn.Module) -> int:
     """Refuse what diffusers has no word for; return the number of groups of all normalisations."""
-    possible = "the network adm with the option embedding_scale: 1000 can be exported"
-    if not isinstance(network, ADM):
-        raise ValueError(
-            f"network is {type(network).__name__}: diffusers' UNet2DModel has neither its layers nor its embedding "
-            f"of the noise level; {possible}"
-        )
-    channels, scale = network.embedding.channels, network.embedding.scale
-    if scale != SCALE:
-        raise ValueError(f"embedding_scale is {scale}: diffusers multiplies by 1000; {possible}")
+    rule = "for diffusers' layers and embedding of the noise level adm, with the option embedding_scale: 1000,"
+    require(isinstance(network, ADM), "network", type(network).__name__, rule)
+    require(network.embedding.scale == SCALE, "embedding_scale", network.embedding.scale, "for diffusers 1000")
     _, height, width = network.shape
     require(height == width, "shape", network.shape, "for diffusers' pipeline a square image")
-    first = network.first.out_channels / channels
+    first = network.first.out_channels / network.embedding.channels
     require(first == 1, "multipliers[0]", first, "for diffusers, which embeds into as many channels, 1")
     norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
-    groups = {norm.num_groups for norm in norms}
-    if len(groups) > 1:
-        option = group_norm(math.gcd(*(norm.num_channels for norm in norms))).num_groups
-        raise ValueError(
-            f"the normalisations have {sorted(groups)} groups, and diffusers knows one number for all; the option "
-            f"groups: {option} would give it"
-        )
-    return groups.pop()
+    found = sorted({norm.num_groups for norm in norms})
+    option = group_norm(math.gcd(*(norm.num_channels for norm in norms))).num_groups
+    rule = f"for diffusers one number for all, which the option groups: {option} would give,"
+    require(len(found) == 1, "the groups of the normalisations", found, rule)
+    return found[0]

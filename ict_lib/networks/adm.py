@@ -4,8 +4,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ict_lib.networks.blocks import ResidualBlock, group_norm, level_heights
-from ict_lib.networks.unet import Level, UNet
+from ict_lib.networks.blocks import ResidualBlock, group_norm
+from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import positional
 
 
@@ -20,16 +20,10 @@ class ADM(UNet):
     Source: [ADM] arXiv:2105.05233; [CT] arXiv:2303.01469; [iCT] arXiv:2310.14189 (no AdaGN; dropout at 16x16 and
     below). Whether iCT multiplied c_noise is not known.
 
+    Sizes, ``dropout`` and ``head_channels`` are those of :func:`~ict_lib.networks.unet.plan_levels`.
+
     Args:
-        shape: of one image, ``(channel, height, width)``; both sides divisible by ``2 ** (len(multipliers) - 1)``.
-        dropout: rate, in the residual blocks that give feature maps of height ``dropout_resolution`` or less.
         num_classes: of the labels; 0 for none.
-        channels: that the multipliers multiply.
-        multipliers: of the channels, one a resolution.
-        blocks: residual blocks per resolution; one more on the way up.
-        attention_resolutions: heights of the feature maps that have attention.
-        head_channels: channels of one head of attention.
-        dropout_resolution: height of the largest feature map that has dropout.
         adaptive_norm: the embedding scales and shifts after the normalisation (AdaGN) instead of being added.
         embedding_scale: multiplies c_noise in the positional embedding; 1000 in CT's released code and in diffusers.
         groups: of the normalisation, at most.
@@ -53,42 +47,28 @@ class ADM(UNet):
         embedding_scale: float = 1.0,
         groups: int = 32,
     ):
-        heights, levels = level_heights(shape, channels, multipliers, blocks, attention_resolutions), []
-        if dropout_resolution < heights[-1]:
-            raise ValueError(
-                f"dropout_resolution is {dropout_resolution}: {heights[-1]}, the lowest, or more is needed"
-            )
-        for height, multiplier in zip(heights, multipliers, strict=True):
-            head = head_channels if height in attention_resolutions else 0
-            rate = dropout if height <= dropout_resolution else 0.0
-            levels.append(Level(channels * multiplier, rate, down=blocks * [head], up=(blocks + 1) * [head]))
+        sizes = shape, channels, multipliers, blocks, dropout
+        levels = plan_levels(*sizes, attention_resolutions, head_channels, dropout_resolution)
         norm = partial(group_norm, most=groups)
         block = partial(ResidualBlock, emb=4 * channels, adaptive=adaptive_norm, norm=norm)
-        double = partial(nn.Upsample, scale_factor=2, mode="nearest")
         super().__init__(
             shape,
             num_classes,
             embedding=PositionalEmbedding(channels, 4 * channels, embedding_scale),
-            emb=4 * channels,
             first=levels[0].width,
             levels=levels,
             middle=[head_channels, 0],
             block=block,
-            shrink=lambda width, dropout: block(width, width, dropout=dropout, resample=nn.AvgPool2d(2)),
-            grow=lambda width, dropout: block(width, width, dropout=dropout, resample=double()),
+            shrink=partial(block, resample=nn.AvgPool2d(2)),
+            grow=partial(block, resample=nn.Upsample(scale_factor=2, mode="nearest")),
             norm=norm,
         )
 
 
 class PositionalEmbedding(nn.Sequential):
-    """Positional features of c_noise, then two linear layers.
+    """As many positional features of ``scale`` times c_noise as ``channels``, then two linear layers.
 
     Source: [ADM] arXiv:2105.05233.
-
-    Args:
-        channels: of the features.
-        emb: channels out.
-        scale: multiplies c_noise.
     """
 
     def __init__(self, channels: int, emb: int, scale: float):

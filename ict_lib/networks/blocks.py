@@ -1,9 +1,15 @@
-"""What the U-Nets are made of: residual block, self-attention, group normalisation, and the sizes that fit together."""
+"""What the U-Nets are made of: residual block, self-attention, group normalisation."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ict_lib.checks import require
+
+Norm = Callable[[int], nn.Module]  # makes a normalisation, given its channels
+convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 def group_norm(channels: int, most: int = 32, eps: float = 1e-5) -> nn.GroupNorm:
@@ -17,7 +23,7 @@ def group_norm(channels: int, most: int = 32, eps: float = 1e-5) -> nn.GroupNorm
     return nn.GroupNorm(groups, channels, eps)
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zeroed(layer: nn.Module) -> nn.Module:
     """Let a layer start at zero; changed in place.
 
     Source: [DDPM] arXiv:2006.11239.
@@ -25,32 +31,6 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def level_heights(
-    shape: tuple[int, ...],
-    channels: int,
-    multipliers: tuple[int, ...],
-    blocks: int,
-    attention_resolutions: tuple[int, ...] = (),
-) -> list[int]:
-    """Return the heights of a U-Net's feature maps, from the highest to the lowest, and refuse what does not fit.
-
-    Raises:
-        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of 4, ``blocks < 1``, or
-            attention is wanted at a height that no feature map has.
-    """
-    halvings = 2 ** (len(multipliers) - 1)
-    if len(shape) != 3 or shape[1] % halvings or shape[2] % halvings:
-        raise ValueError(f"shape is {shape}: (channel, height, width), both sides divisible by {halvings}, is needed")
-    if channels < 4 or channels % 4:
-        raise ValueError(f"channels is {channels}: a multiple of 4 is needed")
-    if blocks < 1:
-        raise ValueError(f"blocks is {blocks}: at least one is needed")
-    heights = [shape[1] // 2**level for level in range(len(multipliers))]
-    if not set(attention_resolutions) <= set(heights):
-        raise ValueError(f"attention_resolutions is {attention_resolutions}: of {heights}, the network's, is needed")
-    return heights
 
 
 class ResidualBlock(nn.Module):
@@ -89,19 +69,14 @@ class ResidualBlock(nn.Module):
         adaptive: bool = False,
         project: bool = False,
         gain: float = 1.0,
-        norm: Callable[[int], nn.Module] = group_norm,
+        norm: Norm = group_norm,
     ):
         super().__init__()
         between = [resample] if resample else []
-        enter = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.enter = nn.Sequential(norm(inputs), nn.SiLU(), *between, enter)
+        self.enter = nn.Sequential(norm(inputs), nn.SiLU(), *between, convolution(inputs, outputs))
         self.condition = nn.Linear(emb, 2 * outputs if adaptive else outputs)
-        self.leave = nn.Sequential(
-            norm(outputs),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            zeroed(nn.Conv2d(outputs, outputs, 3, padding=1)),
-        )
+        last = zeroed(convolution(outputs, outputs))
+        self.leave = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
         match = nn.Conv2d(inputs, outputs, 1) if project or inputs != outputs else nn.Identity()
         self.shortcut = nn.Sequential(resample, match) if resample else match
         self.attention = Attention(outputs, head_channels, gain, norm) if head_channels else nn.Identity()
@@ -126,7 +101,7 @@ class Attention(nn.Module):
 
     Args:
         channels: in and out.
-        head_channels: of one head; None makes a single head of all channels.
+        head_channels: of one head.
         gain: multiplies the sum.
         norm: makes a normalisation, given its channels.
 
@@ -134,17 +109,10 @@ class Attention(nn.Module):
         ValueError: if ``head_channels`` does not divide the channels.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        head_channels: int | None = None,
-        gain: float = 1.0,
-        norm: Callable[[int], nn.Module] = group_norm,
-    ):
+    def __init__(self, channels: int, head_channels: int, gain: float = 1.0, norm: Norm = group_norm):
         super().__init__()
-        head_channels = channels if head_channels is None else head_channels
-        if head_channels < 1 or channels % head_channels:
-            raise ValueError(f"head_channels is {head_channels}: a divisor of the {channels} channels is needed")
+        divides = head_channels > 0 and channels % head_channels == 0
+        require(divides, "head_channels", head_channels, f"a divisor of the {channels} channels")
         self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))

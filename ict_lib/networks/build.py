@@ -18,11 +18,7 @@ FROM_THE_RECIPE = ("fourier_scale", "dropout")  # arguments of networks that are
 
 
 def build_network(
-    name: str,
-    shape: tuple[int, ...],
-    recipe: Recipe,
-    num_classes: int = 0,
-    options: dict[str, Any] | None = None,
+    name: str, shape: tuple[int, ...], recipe: Recipe, num_classes: int = 0, options: dict[str, Any] | None = None
 ) -> nn.Module:
     """Build a raw network; its weights are drawn from torch's default generator.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ict_lib.data.published import published_file
+from ict_lib.data.cache import published_file
+
+VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, which takes a second to import
 
 
 def perceptual(x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ def perceptual_network(device: torch.device) -> nn.Module:
 
 
 def vgg16_weights(download: bool = True) -> Path:
-    """Find VGG16's weights where :func:`~ict_lib.data.published.published_file` looks, or download torchvision's.
+    """Find VGG16's weights where :func:`~ict_lib.data.cache.published_file` looks, or download torchvision's.
 
     The environment variable ``ICT_VGG16`` may name a copy.
 
@@ -59,11 +61,4 @@ def vgg16_weights(download: bool = True) -> Path:
         ValueError: if the file is damaged or another one.
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
-    return published_file(_vgg16_url(), "ICT_VGG16", download=download)
-
-
-def _vgg16_url() -> str:
-    """Return where torchvision has the weights; it takes a second to import."""
-    from torchvision.models import VGG16_Weights
-
-    return VGG16_Weights.IMAGENET1K_V1.url
+    return published_file(VGG16, "ICT_VGG16", download=download)

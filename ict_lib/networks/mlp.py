@@ -3,7 +3,9 @@
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ict_lib.networks.blocks import zeroed
 from ict_lib.techniques.embedding import FourierFeatures
 
 EMB = 64  # channels of the noise and class embedding
@@ -24,9 +26,6 @@ class ResidualMLP(nn.Module):
         num_classes: of the labels; 0 for none.
         width: of the residual stream and of each block.
         blocks: number of residual blocks.
-
-    Raises:
-        ValueError: if ``blocks < 1``.
     """
 
     def __init__(
@@ -39,17 +38,13 @@ class ResidualMLP(nn.Module):
         blocks: int = 4,
     ):
         super().__init__()
-        if blocks < 1:
-            raise ValueError(f"blocks is {blocks}: at least one is needed")
         num_dims = math.prod(shape)
         self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), nn.Linear(EMB, EMB), nn.SiLU())
         self.classes = nn.Embedding(num_classes, EMB) if num_classes else None
         self.first = nn.Linear(num_dims, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
-        self.last = nn.Linear(width, num_dims)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Linear(width, num_dims))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Map ``[batch, *shape]``, ``[batch]`` and labels ``[batch]`` to ``[batch, *shape]``."""
@@ -59,7 +54,7 @@ class ResidualMLP(nn.Module):
         h = self.first(x.flatten(1))  # [batch, width]
         for block in self.blocks:
             h = block(h, emb)
-        return self.last(nn.functional.silu(self.norm(h))).view_as(x)
+        return self.last(F.silu(self.norm(h))).view_as(x)
 
 
 class Block(nn.Module):
@@ -71,11 +66,9 @@ class Block(nn.Module):
         self.enter = nn.Linear(width, width)
         self.condition = nn.Linear(EMB, width)
         self.dropout = nn.Dropout(dropout)
-        self.leave = nn.Linear(width, width)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = zeroed(nn.Linear(width, width))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """Map ``[batch, width]`` and ``[batch, EMB]`` to ``[batch, width]``."""
-        inner = self.enter(nn.functional.silu(self.norm(h))) + self.condition(emb)
-        return h + self.leave(self.dropout(nn.functional.silu(inner)))
+        inner = self.enter(F.silu(self.norm(h))) + self.condition(emb)
+        return h + self.leave(self.dropout(F.silu(inner)))

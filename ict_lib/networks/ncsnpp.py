@@ -5,9 +5,9 @@ from functools import partial
 
 from torch import nn
 
-from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, level_heights, zeroed
+from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, zeroed
 from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample
-from ict_lib.networks.unet import Level, UNet
+from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import FourierFeatures
 
 GAIN = math.sqrt(0.5)  # of every sum of two branches
@@ -25,15 +25,11 @@ class NCSNpp(UNet):
     Source: [score SDE] arXiv:2011.13456 appendix H, with Fourier embedding, BigGAN blocks, FIR resampling and residual
     input pyramid; [CT] arXiv:2303.01469; [iCT] arXiv:2310.14189 (``fourier_scale`` 0.02, dropout). Labels: own.
 
+    Sizes and ``dropout`` are those of :func:`~ict_lib.networks.unet.plan_levels`.
+
     Args:
-        shape: of one image, ``(channel, height, width)``; both sides divisible by ``2 ** (len(multipliers) - 1)``.
         fourier_scale: of the noise embedding.
-        dropout: rate, in every residual block.
         num_classes: of the labels; 0 for none.
-        channels: that the multipliers multiply, and of the first layer.
-        multipliers: of the channels, one a resolution.
-        blocks: residual blocks per resolution; one more on the way up.
-        attention_resolutions: heights of the feature maps that have attention.
 
     Raises:
         ValueError: if the sizes do not fit together.
@@ -50,25 +46,19 @@ class NCSNpp(UNet):
         blocks: int = 4,
         attention_resolutions: tuple[int, ...] = (16,),
     ):
-        emb, levels = 4 * channels, []
-        heights = level_heights(shape, channels, multipliers, blocks, attention_resolutions)
-        for height, multiplier in zip(heights, multipliers, strict=True):
-            width = channels * multiplier
-            head = width if height in attention_resolutions else 0
-            levels.append(Level(width, dropout, down=blocks * [head], up=[*blocks * [0], head]))
+        levels = plan_levels(shape, channels, multipliers, blocks, dropout, attention_resolutions)
+        emb, fourier = 4 * channels, FourierFeatures(2 * channels, fourier_scale)
         block = partial(ResidualBlock, emb=emb, gain=GAIN, norm=NORM)
-        fourier = FourierFeatures(2 * channels, fourier_scale)
         super().__init__(
             shape,
             num_classes,
             embedding=nn.Sequential(fourier, nn.Linear(2 * channels, emb), nn.SiLU(), nn.Linear(emb, emb)),
-            emb=emb,
             first=channels,
-            levels=levels,
-            middle=[width, 0],
+            levels=[level._replace(up=[*blocks * [0], level.up[-1]]) for level in levels],
+            middle=[levels[-1].width, 0],
             block=block,
-            shrink=lambda width, dropout: block(width, width, dropout=dropout, resample=FIRDownsample(), project=True),
-            grow=lambda width, dropout: block(width, width, dropout=dropout, resample=FIRUpsample(), project=True),
+            shrink=partial(block, resample=FIRDownsample(), project=True),
+            grow=partial(block, resample=FIRUpsample(), project=True),
             norm=NORM,
             pyramid=FIRConvDownsample,
             gain=GAIN,

@@ -5,31 +5,20 @@ from typing import Any
 from ict_lib.checks import nearest, require
 
 SIZES = {"channels": int, "multipliers": list, "blocks": int}  # of every U-Net
+ATTENTION = {"attention_resolutions": list}
+CHOICES = {"head_channels": int, "dropout_resolution": int, "adaptive_norm": bool, "embedding_scale": float}
 # The networks' own options and their types.
 NETWORK_OPTIONS = {
     "mlp": {"width": int, "blocks": int},
     "small_unet": SIZES,
-    "ncsnpp": SIZES | {"attention_resolutions": list},
-    "adm": SIZES
-    | {"attention_resolutions": list, "head_channels": int, "dropout_resolution": int}
-    | {"adaptive_norm": bool, "embedding_scale": float, "groups": int},
+    "ncsnpp": SIZES | ATTENTION,
+    "adm": SIZES | ATTENTION | CHOICES | {"groups": int},
 }
-
-
-def _is_count(value: Any) -> bool:
-    """Tell a positive whole number; True is none."""
-    return type(value) is int and value > 0
-
-
-# For each type of option: what fits, and how to say it.
-RULES = {
-    int: (_is_count, "a positive whole number"),
-    list: (
-        lambda v: isinstance(v, list | tuple) and bool(v) and all(map(_is_count, v)),
-        "a list of positive whole numbers",
-    ),
-    float: (lambda v: type(v) in (int, float) and 0 < v < float("inf"), "a positive number"),
-    bool: (lambda v: type(v) is bool, "true or false"),
+NEEDED = {
+    int: "a positive whole number",
+    list: "a list of positive whole numbers",
+    float: "a positive number",
+    bool: "true or false",
 }
 
 
@@ -43,5 +32,13 @@ def check_network_options(network: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(name, known)}")
-        fits, needed = RULES[known[name]]
-        require(fits(value), name, value, needed)
+        require(_fits(value, known[name]), name, value, NEEDED[known[name]])
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Tell a value of the type; a whole number passes for a float, and True for no number."""
+    if kind is list:
+        return isinstance(value, list | tuple) and bool(value) and all(_fits(one, int) for one in value)
+    if kind is bool:
+        return type(value) is bool
+    return type(value) in (int, kind) and 0 < value < float("inf")

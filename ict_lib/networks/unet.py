@@ -1,6 +1,7 @@
 """The one forward pass of the U-Nets; `ncsnpp`, `adm` and `small_unet` list what stands in it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ict_lib.networks.blocks import zeroed
+from ict_lib.checks import require
+from ict_lib.networks.blocks import Norm, convolution, zeroed
 
 
 class Level(NamedTuple):
@@ -27,6 +29,51 @@ class Level(NamedTuple):
     up: list[int]
 
 
+def plan_levels(
+    shape: tuple[int, int, int],
+    channels: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    dropout: float,
+    attention_resolutions: Sequence[int] | None = None,
+    head_channels: int | None = None,
+    dropout_resolution: float = math.inf,
+) -> list[Level]:
+    """Return the levels of a U-Net, from the highest resolution to the lowest, and refuse what does not fit.
+
+    Args:
+        shape: of one image, ``(channel, height, width)``.
+        channels: that the multipliers multiply.
+        multipliers: of the channels, one a level.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        dropout: rate.
+        attention_resolutions: heights of the feature maps that have attention; None for the lowest alone.
+        head_channels: of one head of attention; None for a single head.
+        dropout_resolution: height of the largest feature map that has dropout.
+
+    Raises:
+        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of 4, ``blocks < 1``, or
+            attention or dropout is wanted at a height that no feature map has.
+    """
+    halvings = 2 ** (len(multipliers) - 1)
+    fits = len(shape) == 3 and shape[1] % halvings == shape[2] % halvings == 0
+    require(fits, "shape", shape, f"(channel, height, width), both sides divisible by {halvings},")
+    require(channels >= 4 and channels % 4 == 0, "channels", channels, "a multiple of 4")
+    require(blocks >= 1, "blocks", blocks, "at least one")
+    heights = [shape[1] >> level for level in range(len(multipliers))]
+    attends = heights[-1:] if attention_resolutions is None else attention_resolutions
+    require(set(attends) <= set(heights), "attention_resolutions", attends, f"of {heights}, the network's,")
+    rule = f"{heights[-1]}, the lowest, or more"
+    require(dropout_resolution >= heights[-1], "dropout_resolution", dropout_resolution, rule)
+    levels = []
+    for height, multiplier in zip(heights, multipliers, strict=True):
+        width = channels * multiplier
+        head = (head_channels or width) if height in attends else 0
+        rate = dropout if height <= dropout_resolution else 0.0
+        levels.append(Level(width, rate, blocks * [head], (blocks + 1) * [head]))
+    return levels
+
+
 class UNet(nn.Module):
     r"""Residual blocks at falling and rising resolution, each told the noise level and the label by e.
 
@@ -40,16 +87,16 @@ class UNet(nn.Module):
     Args:
         shape: of one image, ``(channel, height, width)``.
         num_classes: of the labels; 0 for none.
-        embedding: maps c_noise ``[batch]`` to ``[batch, emb]``.
-        emb: channels of e.
+        embedding: maps c_noise ``[batch]`` to ``[batch, emb]``, by a linear layer at the end.
         first: channels of the first layer.
-        levels: from the highest resolution to the lowest.
+        levels: of :func:`plan_levels`.
         middle: channels of a head of attention of each block between the ways.
-        block: a :class:`~ict_lib.networks.blocks.ResidualBlock`, given inputs, outputs, dropout, head_channels.
-        shrink: what halves the resolution, given channels and dropout; a module ``(h, e) -> h``.
-        grow: what doubles it.
-        norm: the last normalisation, given channels.
-        pyramid: what halves the input, given channels in and out, to be added to the feature map; None for no pyramid.
+        block: makes a :class:`~ict_lib.networks.blocks.ResidualBlock`, given inputs, outputs, dropout, head_channels.
+        shrink: makes what halves the resolution, given inputs, outputs and dropout; a module ``(h, e) -> h``.
+        grow: makes what doubles it.
+        norm: makes the last normalisation, given channels.
+        pyramid: makes what halves the input, given channels in and out, to be added to the feature map; None for no
+            pyramid.
         gain: of that sum.
     """
 
@@ -57,27 +104,27 @@ class UNet(nn.Module):
         self,
         shape: tuple[int, int, int],
         num_classes: int,
-        embedding: nn.Module,
-        emb: int,
+        embedding: nn.Sequential,
         first: int,
         levels: list[Level],
         middle: list[int],
         block: Callable[..., nn.Module],
-        shrink: Callable[[int, float], nn.Module],
-        grow: Callable[[int, float], nn.Module],
-        norm: Callable[[int], nn.Module],
+        shrink: Callable[..., nn.Module],
+        grow: Callable[..., nn.Module],
+        norm: Norm,
         pyramid: Callable[[int, int], nn.Module] | None = None,
         gain: float = 1.0,
     ):
         super().__init__()
         self.shape, self.gain, low = tuple(shape), gain, levels[-1]
         self.embedding = embedding
-        self.classes = nn.Embedding(num_classes, emb) if num_classes else None
-        self.first = nn.Conv2d(shape[0], first, 3, padding=1)
+        self.classes = nn.Embedding(num_classes, embedding[-1].out_features) if num_classes else None
+        self.first = convolution(shape[0], first)
         skips = self._build_down(levels, block, shrink, pyramid)
-        self.middle = nn.ModuleList(block(low.width, low.width, dropout=low.dropout, head_channels=n) for n in middle)
+        between = partial(block, low.width, low.width, dropout=low.dropout)
+        self.middle = nn.ModuleList(between(head_channels=head) for head in middle)
         self._build_up(levels, block, grow, skips)
-        last = zeroed(nn.Conv2d(levels[0].width, shape[0], 3, padding=1))
+        last = zeroed(convolution(levels[0].width, shape[0]))
         self.last = nn.Sequential(norm(levels[0].width), nn.SiLU(), last)
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
@@ -106,29 +153,25 @@ class UNet(nn.Module):
     def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
         """Map noise level ``[batch]`` and label ``[batch]`` to what every block is told, ``[batch, emb]``."""
         emb = self.embedding(c_noise)
-        if self.classes is not None and label is not None:
-            emb = emb + self.classes(label)
-        return F.silu(emb)
+        return F.silu(emb if self.classes is None or label is None else emb + self.classes(label))
 
     def _build_down(
         self, levels: list[Level], block: Callable, shrink: Callable, pyramid: Callable | None
     ) -> list[int]:
         """Build the way down; return the channels of every feature map that the way up will see again."""
         self.down, self.shrink, self.pyramid = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        inputs, width = self.first.in_channels, self.first.out_channels
-        skips = [width]
+        seen, skips = self.first.in_channels, [self.first.out_channels]
         for level in levels:
             if self.down:
-                self.shrink.append(shrink(width, level.dropout))
+                self.shrink.append(shrink(skips[-1], skips[-1], dropout=level.dropout))
                 if pyramid:
-                    self.pyramid.append(pyramid(inputs, width))
-                    inputs = width
-                skips.append(width)
+                    self.pyramid.append(pyramid(seen, skips[-1]))
+                seen = skips[-1]
+                skips.append(seen)
             self.down.append(nn.ModuleList())
-            for head_channels in level.down:
-                self.down[-1].append(block(width, level.width, dropout=level.dropout, head_channels=head_channels))
-                width = level.width
-                skips.append(width)
+            for head in level.down:
+                self.down[-1].append(block(skips[-1], level.width, dropout=level.dropout, head_channels=head))
+                skips.append(level.width)
         return skips
 
     def _build_up(self, levels: list[Level], block: Callable, grow: Callable, skips: list[int]) -> None:
@@ -137,9 +180,9 @@ class UNet(nn.Module):
         width = levels[-1].width
         for level in reversed(levels):
             if self.up:
-                self.grow.append(grow(width, level.dropout))
+                self.grow.append(grow(width, width, dropout=level.dropout))
             self.up.append(nn.ModuleList())
-            here = partial(block, outputs=level.width, dropout=level.dropout)
-            for head_channels in level.up:
-                self.up[-1].append(here(width + skips.pop(), head_channels=head_channels))
+            for head in level.up:
+                inputs = width + skips.pop()
+                self.up[-1].append(block(inputs, level.width, dropout=level.dropout, head_channels=head))
                 width = level.width

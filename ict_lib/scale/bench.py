@@ -18,8 +18,7 @@ import torch
 
 from ict_lib.checks import require
 from ict_lib.config import Run
-from ict_lib.data.mapped import MappedPixels
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import stand_in
 from ict_lib.sampling import sample
 from ict_lib.scale import record
 from ict_lib.scale.cost import count_passes, without_memory
@@ -61,7 +60,7 @@ def cpu_cases() -> Cases:
     return {
         "ceiling": partial(ceilings, device="cpu", precisions=("fp32", "bf16"), size=1024),
         **trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
-        "processes": partial(processes, run=replace(unet, micro_batch=128, steps=16, log_every=2, device="cpu")),
+        "processes": partial(processes, run=replace(unet, micro_batch=128, steps=12, log_every=2, device="cpu")),
         "loading": partial(loading, device="cpu", num=4096),
         **trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
         # last: the second takes minutes to compile on a busy machine
@@ -140,7 +139,8 @@ def loading(device: str, num: int, batch: int = 256, seconds: float = 5.0) -> di
     place, generator, made = pick_device(device), torch.Generator().manual_seed(0), stand_in("imagenet64", num)
     with TemporaryDirectory() as folder:
         np.save(f"{folder}/pixels.npy", made.pixels.numpy())
-        data = replace(made, pixels=MappedPixels(f"{folder}/pixels.npy", "a stand-in")).to(place)
+        pixels = torch.from_numpy(np.load(f"{folder}/pixels.npy", mmap_mode="c"))
+        data = replace(made, pixels=pixels, stored="a stand-in").to(place)
         following = torch.randint(num, (batch,), generator=generator)
 
         def load() -> None:

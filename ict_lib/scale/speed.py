@@ -8,8 +8,7 @@ from statistics import median, quantiles
 import torch
 
 from ict_lib.config import Run
-from ict_lib.data import DATASETS
-from ict_lib.data.stand_in import stand_in
+from ict_lib.data import DATASETS, stand_in
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device, threads_for
 from ict_lib.training.precision import HALF, multiplying, passing

@@ -1,4 +1,8 @@
-"""Improvement: how far two outputs are apart. Every distance is one number a sample, shape ``[batch]``."""
+"""Improvement: how far two outputs are apart.
+
+Every distance takes two batches ``x`` and ``y`` of one shape, ``[batch, ...]``, computes in float32 or better and gives
+one number a sample, ``[batch]``. Shapes that differ are a ``ValueError``.
+"""
 
 import math
 from collections.abc import Callable
@@ -40,15 +44,15 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     Source: [iCT] arXiv:2310.14189 section 3.3.
 
     Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
+        x: one output.
+        y: the other.
         c: where quadratic turns linear, data units, positive.
 
     Returns:
-        Distances, shape ``[batch]``, data units.
+        Distances, data units.
 
     Raises:
-        ValueError: if the shapes differ or ``c <= 0``.
+        ValueError: if ``c <= 0``.
     """
     require(c > 0, "c", c, "a positive number, without which x = y has no gradient,")
     n = squared_l2(x, y)
@@ -56,37 +60,17 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
 
 
 def squared_l2(x: Tensor, y: Tensor) -> Tensor:
-    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over the sample.
+    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over the sample, squared data units.
 
     Source: [CT] arXiv:2303.01469.
-
-    Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
-
-    Returns:
-        Distances, shape ``[batch]``, squared data units.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     return _difference(x, y).square().sum(dim=1)
 
 
 def l1(x: Tensor, y: Tensor) -> Tensor:
-    r"""Sum of absolute differences, :math:`d(x, y) = \lVert x - y \rVert_1`.
+    r"""Sum of absolute differences, :math:`d(x, y) = \lVert x - y \rVert_1`, data units.
 
     Source: [CT] arXiv:2303.01469.
-
-    Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
-
-    Returns:
-        Distances, shape ``[batch]``, data units.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     return _difference(x, y).abs().sum(dim=1)
 
@@ -108,7 +92,7 @@ def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> 
         Distances, shape ``[batch]``, no unit.
 
     Raises:
-        ValueError: if the shapes differ or are not images.
+        ValueError: if they are not images.
     """
     fits = x.shape == y.shape and x.ndim == 4 and x.shape[1] in (1, 3)
     require(fits, "shapes", [tuple(x.shape), tuple(y.shape)], "two equal [batch, 1 or 3, height, width]")

@@ -19,13 +19,6 @@ class Batches:
     Which samples are in a shard, their mirroring, noise levels, noise and dropout mask depend on the seed, the step and
     the number of the shard, whatever process works on it.
 
-    Args:
-        data: on the device that trains.
-        run: says how large batch and shards are, and whether labels are given.
-        seed: of the training.
-        group: whose processes share the shards out.
-        device: where the shards go.
-
     Raises:
         ValueError: if the processes cannot share a batch equally.
     """

@@ -17,11 +17,7 @@ MILESTONE = "-kept"
 def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> Path:
     """Write one checkpoint atomically; drop all but the last three and the milestones, and those of later steps.
 
-    Args:
-        folder: that nobody else writes to.
-        step: training steps taken; names the file.
-        state: tensors, numbers, strings, and dicts and lists of them.
-        milestone: never drop it.
+    ``state`` holds tensors, numbers, strings, and dicts and lists of them. A ``milestone`` is never dropped.
 
     Raises:
         OSError: if the disk is full; earlier checkpoints are then intact.

@@ -18,11 +18,7 @@ from ict_lib.training.streams import WEIGHTS, stream
 def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | None = None) -> ConsistencyModel:
     """Build the model of a run, on the CPU, with weights that the seed decides; None takes the run's first.
 
-    Args:
-        run: names the network and its options.
-        shape: of one sample.
-        num_classes: of the data; used if the run is conditional.
-        seed: of the training.
+    ``shape`` is that of one sample. ``num_classes`` counts if the run is conditional.
 
     Raises:
         ValueError: if the network refuses an option.

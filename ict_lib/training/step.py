@@ -35,10 +35,7 @@ class Learner:
     """All that a training step changes, and how its passes compute.
 
     Attributes:
-        student: the model that learns.
-        recipe: the design choices.
         learning_rate: of RAdam.
-        precision: of the passes.
         perceptual: LPIPS's network, for a recipe that asks for it.
         teacher: the student itself, or CT's moving average of it.
         average: the moving average that is sampled.
@@ -68,7 +65,7 @@ def training_step(
 
     Args:
         learner: changed in place.
-        shards: of this process; those of all processes together make the batch.
+        shards: of this process; those of all processes of the group together make the batch.
         step: steps taken so far.
         total_steps: K.
         ema_decay: of the average that is sampled.
@@ -109,15 +106,7 @@ def fit(
     start: int = 0,
     group: Alone | None = None,
 ) -> Iterator[LossOutput]:
-    """Train, a step at a time.
-
-    Args:
-        learner: changed in place.
-        draw: gives the shards of a step.
-        total_steps: K.
-        ema_decay: of the average that is sampled.
-        start: steps that were taken before.
-        group: of processes that train together; None trains alone.
+    """Train, a step at a time, on the shards that ``draw`` gives for each; ``start`` steps were taken before.
 
     Yields:
         What :func:`training_step` returns.

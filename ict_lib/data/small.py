@@ -1,0 +1,91 @@
+"""The data sets that are read whole into memory: digits, Fashion-MNIST, CIFAR-10. Their readers are slow to import."""
+
+import gzip
+import hashlib
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ict_lib.data.cache import data_folder, fetch_command
+from ict_lib.data.dataset import Dataset
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+FASHION_MNIST = {  # MD5 uncompressed: Debian compresses without the name and the date that others keep
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+}
+
+
+def digits(folder: str | Path | None = None) -> Dataset:
+    r"""Load the 1,797 digits of scikit-learn, which carries them inside its own package: they need no folder.
+
+    .. math:: x = p / 8 - 1, \quad p \in \{0, \dots, 16\}
+
+    Images are float32 ``[1797, 1, 8, 8]``, with 17 grey levels in [-1, 1] (-1 is paper, 1 is ink); labels 0 to 9.
+
+    Source: UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998), test part.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = torch.as_tensor(found.images, dtype=torch.float32, device="cpu")  # [1797, 8, 8], 0 .. 16
+    labels = torch.as_tensor(found.target, dtype=torch.int64, device="cpu")
+    return Dataset(images[:, None] / 8 - 1, labels, num_classes=10, name="digits")
+
+
+def fashion_mnist(folder: str | Path | None = None) -> Dataset:
+    """Load the training part, padded with background to 32x32; shoes point to the left, so none is flipped.
+
+    Images are uint8 ``[60000, 1, 32, 32]``, labels 0 to 9. The folder, else the `data_folder`, holds
+    ``FashionMNIST/raw``; Debian's files are found without it. Raises as `load_dataset` does.
+
+    Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
+    """
+    root = data_folder(folder)
+    raw = root / "FashionMNIST" / "raw"  # torchvision's
+    command = f"{fetch_command('fashion_mnist', root)} (or, on Debian: apt-get install dataset-fashion-mnist)"
+    images, labels = (
+        _content([raw / name, raw / f"{name}.gz", DEBIAN / f"{name}.gz"], md5, command)
+        for name, md5 in FASHION_MNIST.items()
+    )
+    square = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 1, 28, 28)  # a type and three lengths before it
+    padded = np.pad(square, ((0, 0), (0, 0), (2, 2), (2, 2)))  # [num, 1, 32, 32]
+    classes = torch.from_numpy(np.frombuffer(labels, np.uint8, offset=8).astype(np.int64))
+    return Dataset(torch.from_numpy(padded), classes, num_classes=10, name="fashion_mnist")
+
+
+def cifar10(folder: str | Path | None = None) -> Dataset:
+    """Load the training part, on which models are trained and FID is measured; mirror images are allowed.
+
+    The files are pickles: every one is compared with its published MD5 before torchvision reads the first.
+
+    Images are uint8 ``[50000, 3, 32, 32]``, labels 0 to 9. The folder, else the `data_folder`, holds
+    ``cifar-10-batches-py``. Raises as `load_dataset` does.
+
+    Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; the Python version of the files.
+    """
+    from torchvision.datasets import CIFAR10
+
+    root = data_folder(folder)
+    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+        _content([root / CIFAR10.base_folder / name], md5, fetch_command("cifar10", root))
+    found = CIFAR10(root)
+    pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+    return Dataset(pixels, torch.tensor(found.targets), num_classes=10, name="cifar10", flip=True)
+
+
+def _content(places: list[Path], md5: str, command: str) -> bytes:
+    """Read a file where it is found first, uncompressed, and refuse all but the published content."""
+    path = next(filter(Path.is_file, places), None)
+    if path is None:
+        raise FileNotFoundError(f"{places[0]} is missing; this fetches it: {command}")
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        with suppress(EOFError, zlib.error, gzip.BadGzipFile):  # still compressed, it is refused
+            content = gzip.decompress(content)
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise ValueError(f"{path} is damaged or cut short: its MD5 is not {md5}. Remove it, then: {command}")
+    return content

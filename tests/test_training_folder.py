@@ -1,0 +1,82 @@
+"""What a training leaves, and who may write it: `ict_lib.training.folder`."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ict_lib.config import identity
+from ict_lib.training import train
+from ict_lib.training.folder import IDENTITY, METRICS, RESULT, WEIGHTS, finished, read_result
+from tests.test_training_loop import small
+
+ROOT = Path(__file__).resolve().parents[1]
+HOLD = """
+from ict_lib.training.folder import TrainingFolder
+from tests.test_training_loop import small
+folder = TrainingFolder(__import__("pathlib").Path({!r}), small(), 0)
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_second_writer_is_refused_by_the_number_of_the_first_which_may_be_killed(tmp_path):
+    words = [sys.executable, "-c", HOLD.format(str(tmp_path))]
+    holder = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    said = rf"process {holder.pid} on .* works in {re.escape(str(tmp_path))} already"
+    for resume in (True, False):
+        with pytest.raises(RuntimeError, match=said):
+            train(small(), folder=tmp_path, resume=resume)
+    holder.kill()
+    holder.wait()
+    assert train(small(), folder=tmp_path).step == 0
+
+
+def test_a_folder_is_free_again_when_its_training_is_closed_finished_or_forgotten(tmp_path):
+    def free():
+        words = [sys.executable, "-c", HOLD.format(str(tmp_path))]
+        return subprocess.run(words, cwd=ROOT, input="\n", capture_output=True, text=True).returncode == 0
+
+    closed, second = train(small(), folder=tmp_path), train(small(), folder=tmp_path)
+    closed.close()
+    closed.close()  # a second time is not the other's
+    assert not free()
+    second.close()
+    assert free()
+
+
+def test_a_training_leaves_these_files(tmp_path):
+    training = train(small(checkpoint_every=5), folder=tmp_path)
+    records = list(training)
+    names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(("step-", "lock"))}
+    assert names == {IDENTITY, METRICS, RESULT, WEIGHTS}
+    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [r.line() for r in records]
+    assert json.loads((tmp_path / IDENTITY).read_text()) == json.loads(json.dumps(identity(training.run, 0)))
+    assert read_result(tmp_path)["result"] == training.last.result()
+
+
+def test_a_finished_training_is_recognised_and_another_is_refused(tmp_path):
+    assert finished(tmp_path, identity(small(), 0)) is None
+    training = train(small(), folder=tmp_path)
+    assert finished(tmp_path, identity(small(), 0)) is None
+    list(training)
+    assert finished(tmp_path, identity(small(micro_batch=8, name="other"), 0)) == read_result(tmp_path)
+    for settings, seed, said in ((small(), 1, "seed: 0 -> 1"), (small(steps=13), 0, "steps: 12 -> 13")):
+        with pytest.raises(ValueError, match=rf"made with other settings \({said}\)"):
+            finished(tmp_path, identity(settings, seed))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_without_its_weights_or_a_readable_result_a_training_is_not_finished(tmp_path, damage):
+    list(train(small(), folder=tmp_path))
+    left = (tmp_path / RESULT).read_text()
+    (tmp_path / RESULT).write_text(damage)
+    assert read_result(tmp_path) is None
+    (tmp_path / RESULT).write_text(left)
+    assert read_result(tmp_path) is not None
+    (tmp_path / WEIGHTS).unlink()
+    assert read_result(tmp_path) is None
