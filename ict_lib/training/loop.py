@@ -13,7 +13,7 @@ from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.group import Alone
 from ict_lib.networks.lpips import perceptual
-from ict_lib.objective import LossOutput, check_distance
+from ict_lib.objective import LossOutput, distance_between
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
 from ict_lib.training.folder import TrainingFolder
@@ -125,7 +125,7 @@ class Training(Iterator[Metrics]):
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
         run, shape = self.run, self.data.shape
-        check_distance(run.recipe, shape, self.device, perceptual)
+        distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=self.device), perceptual)  # what it lacks, now
         student = arrange(build_model(run, shape, self.data.num_classes, self.seed).to(self.device))
         learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
         if run.compile:
