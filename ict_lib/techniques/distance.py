@@ -60,7 +60,7 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
 
 
 def squared_l2(x: Tensor, y: Tensor) -> Tensor:
-    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over the sample, squared data units.
+    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over a sample, squared data units.
 
     Source: [CT] arXiv:2303.01469.
     """

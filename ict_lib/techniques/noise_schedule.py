@@ -1,7 +1,7 @@
 """Improvement: which noise levels are trained on, and how often.
 
-A schedule takes ascending noise levels ``[num_scales]``, data units, refuses others with a ``ValueError``, and gives the
-probabilities of the pairs ``(i, i + 1)``, float64 ``[num_scales - 1]``, sum 1.
+A schedule takes ascending noise levels ``[num_scales]``, data units, refuses others with a ``ValueError``, and gives
+the probabilities of the pairs ``(i, i + 1)``, float64 ``[num_scales - 1]``, sum 1.
 """
 
 import math
