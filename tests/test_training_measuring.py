@@ -73,11 +73,7 @@ def test_the_best_weights_are_kept_with_their_step(measured):
 def test_the_result_says_what_it_was_made_with(measured):
     training, _, folder = measured
     left = read_result(folder)
-<<<<<<< HEAD
-    assert left["evaluation"] == {name: ASKED[name] for name in ("num_samples", "sigma_mid")}
-=======
     assert left["evaluation"] == {name: ASKED[name] for name in EVALUATION}
->>>>>>> tests-training
     assert left["surroundings"]["data_checksum"] == training.data.checksum()
     assert left["surroundings"]["versions"]["torch"] == version("torch")
     assert (left["result"]["seed"], left["result"]["images_seen"]) == (0, 96)
