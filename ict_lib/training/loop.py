@@ -186,7 +186,7 @@ class Training(Iterator[Metrics]):
         """Gather everything that the rest of the training depends on."""
         parts = {name: getattr(self.learner, name).state_dict() for name in PARTS}
         counts = {"step": self.step, "seconds": self.seconds, "last": asdict(self.last)}
-        return {"surroundings": self._surroundings, **counts, **parts}
+        return {"surroundings": self._surroundings, "evaluation": self.folder.evaluation, **counts, **parts}
 
     def _begin(self, resume: bool) -> None:
         """Take over the newest good checkpoint; all processes the same one."""
@@ -205,6 +205,8 @@ class Training(Iterator[Metrics]):
             steps = f"{low:.0f} to {high:.0f}"
             raise ValueError(f"the processes go on from steps {steps}: {self.place} must be the same folder for all")
         if self.done:
+            if self.folder:  # what was measured at the last step was measured so, whatever is asked now
+                self.folder.evaluation = state["evaluation"]
             self._end()
 
     def _end(self) -> None:
