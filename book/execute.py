@@ -23,6 +23,7 @@ import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import single_nb_execution
+from nbclient.exceptions import CellTimeoutError
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -146,6 +147,7 @@ def failure(page: str, notebook: nbformat.NotebookNode, begun: list[int], error:
     cell = notebook.cells[begun[-1]]
     shown = [line for output in cell.outputs if output.output_type == "error" for line in output.traceback]
     told = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(shown)) or f"{type(error).__name__}: {error}"
+    told = str(error).splitlines()[0] if isinstance(error, CellTimeoutError) else told  # not that it was interrupted
     place = f"code cell {numbers.index(begun[-1]) + 1} of {len(numbers)}"
     return f"{page}.ipynb, {place}:\n\n{cell.source}\n\n{told}"
 

@@ -14,6 +14,13 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ValueError(f"{name} is {value!r}: {rule} is needed")
 
 
+def require_finite(name: str, values: Any) -> None:
+    """Raise ``ValueError`` with how many values of a tensor are not finite, unless all are."""
+    wrong = int((~values.isfinite()).sum())
+    if wrong:
+        raise ValueError(f"{name} must be finite, got {wrong} NaN or infinite values")
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Say which known name was probably meant, as a clause for an error message."""
     known = sorted(known)

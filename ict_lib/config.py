@@ -28,66 +28,39 @@ MARKS = {
 class Run:
     """Everything that a run needs; the defaults are those of the digits on a laptop.
 
-    Attributes:
-        name: results go to ``runs/<name>/``.
-        notebook: that papermill executes, from the top of the project.
-        preset: the recipe to start from.
-        recipe: the design choices.
-        data: the data set.
-        network: the raw network.
-        network_options: the network's own arguments, such as ``{"width": 256}``.
-        conditional: give the network the labels.
-        seeds: one training each; a seed decides everything random in it.
-        steps: training steps, K.
-        batch_size: samples a step.
-        micro_batch: samples of a shard, the piece of a batch with randomness of its own that one process works on at a
-            time; None takes the share of one process.
-        learning_rate: of RAdam, constant.
-        ema_decay: of the averaged weights that are sampled, a step.
-        precision: of the network's passes (:mod:`ict_lib.training.precision`); weights, averages and loss are fp32.
-        compile: let ``torch.compile`` make one program of each pass.
-        device: ``auto`` takes an accelerator if there is one; otherwise torch's name of a device.
-        processes: that train together on this machine; on several machines ``torchrun`` says how many.
-        log_every: steps from one line of metrics to the next.
-        checkpoint_every: steps from one checkpoint to the next. The last three are kept.
-        milestone_every: steps from one checkpoint that is kept for good to the next; None keeps none.
-        evaluate_every: steps between two quick evaluations (Frechet distance on pixels, one step, and a few samples).
-        measure_every: steps between two full measurements, with the best weights kept; None: at the end alone.
-        num_samples: images drawn for each full measurement.
-        sigma_mid: noise level of the second step; 0.821 is the paper's on CIFAR-10.
-        tensorboard: write TensorBoard's files too.
-        sources: field, or ``recipe.dropout`` and the like -> where its value comes from: one of ``MARKS``, and a note.
-
     Raises:
         ValueError: if a value has the wrong type or is out of range, with the rule.
     """
 
-    name: str = "preview"
-    notebook: str = "book/reproduce.ipynb"
-    preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"
-    recipe: Recipe = ICT
-    data: Literal["digits", "fashion_mnist", "cifar10", "imagenet64"] = "digits"
-    network: Literal["mlp", "small_unet", "ncsnpp", "adm"] = "mlp"
-    network_options: dict = field(default_factory=dict)
-    conditional: bool = False
-    seeds: list = field(default_factory=lambda: [0])
-    steps: int = 6000
-    batch_size: int = 256
+    name: str = "preview"  # results go to ``runs/<name>/``
+    notebook: str = "book/reproduce.ipynb"  # that papermill executes, from the top of the project
+    preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"  # the recipe to start from
+    recipe: Recipe = ICT  # the design choices
+    data: Literal["digits", "fashion_mnist", "cifar10", "imagenet64"] = "digits"  # the data set
+    network: Literal["mlp", "small_unet", "ncsnpp", "adm"] = "mlp"  # the raw network
+    network_options: dict = field(default_factory=dict)  # the network's own arguments, such as ``{"width": 256}``
+    conditional: bool = False  # give the network the labels
+    seeds: list = field(default_factory=lambda: [0])  # one training each; a seed decides everything random in it
+    steps: int = 6000  # training steps, K
+    batch_size: int = 256  # samples a step
+    # samples of a shard, the piece of a batch with randomness of its own that one process works on at a time; None
+    # takes the share of one process
     micro_batch: int | None = None
-    learning_rate: float = 6e-4
-    ema_decay: float = 0.998
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
-    device: str = "auto"
-    processes: int = 1
-    log_every: int = 50
-    checkpoint_every: int = 1000
-    milestone_every: int | None = None
-    evaluate_every: int = 300
-    measure_every: int | None = None
-    num_samples: int = 2000
-    sigma_mid: float = 0.821
-    tensorboard: bool = False
+    learning_rate: float = 6e-4  # of RAdam, constant
+    ema_decay: float = 0.998  # of the averaged weights that are sampled, a step
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the network's passes; all else is fp32
+    compile: bool = False  # let ``torch.compile`` make one program of each pass
+    device: str = "auto"  # ``auto`` takes an accelerator if there is one; otherwise torch's name of a device
+    processes: int = 1  # that train together on this machine; on several machines ``torchrun`` says how many
+    log_every: int = 50  # steps from one line of metrics to the next
+    checkpoint_every: int = 1000  # steps from one checkpoint to the next. The last three are kept
+    milestone_every: int | None = None  # steps from one checkpoint that is kept for good to the next; None keeps none
+    evaluate_every: int = 300  # steps between two quick evaluations (Frechet distance on pixels, a few samples)
+    measure_every: int | None = None  # steps between two full ones, with the best weights kept; None: at the end alone
+    num_samples: int = 2000  # images drawn for each full measurement
+    sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10
+    tensorboard: bool = False  # write TensorBoard's files too
+    # field, or ``recipe.dropout`` and the like -> where its value comes from: one of ``MARKS``, and a note
     sources: dict = field(default_factory=dict)
 
     def __post_init__(self):

@@ -1,74 +1,51 @@
-"""The parametrisation: any raw network becomes a consistency model that obeys the boundary condition."""
+"""The parametrisation: any raw network becomes a consistency model that obeys the boundary condition.
+
+The scalings take noise levels ``sigma`` of any shape, the data's standard deviation ``sigma_data`` and the level
+``sigma_min`` at which the model is the identity, all in data units, and give the shape of ``sigma``.
+"""
 
 import torch
 from torch import Tensor, nn
 
+from ict_lib.checks import require
+
 
 def c_skip(sigma: Tensor, sigma_data: float, sigma_min: float) -> Tensor:
-    r"""Share of the input that passes straight through; 1 at ``sigma_min``.
+    r"""Share of the input that passes straight through, in (0, 1]; 1 at ``sigma_min``.
 
     .. math:: c_{\text{skip}}(\sigma) = \frac{\sigma_d^2}{(\sigma - \sigma_{\min})^2 + \sigma_d^2}
 
     Source: [CT] arXiv:2303.01469 appendix C; kept by [iCT].
-
-    Args:
-        sigma: noise levels, any shape, data units.
-        sigma_data: standard deviation of the data.
-        sigma_min: the level at which the model is the identity.
-
-    Returns:
-        Same shape as ``sigma``, in (0, 1].
     """
     return sigma_data**2 / ((sigma - sigma_min) ** 2 + sigma_data**2)
 
 
 def c_out(sigma: Tensor, sigma_data: float, sigma_min: float) -> Tensor:
-    r"""Share of the network's output; 0 at ``sigma_min``.
+    r"""Share of the network's output, data units; 0 at ``sigma_min``.
 
     .. math:: c_{\text{out}}(\sigma) = \frac{\sigma_d (\sigma - \sigma_{\min})}{\sqrt{\sigma^2 + \sigma_d^2}}
 
     Source: [CT] arXiv:2303.01469 appendix C; kept by [iCT].
-
-    Args:
-        sigma: noise levels, any shape, data units.
-        sigma_data: standard deviation of the data.
-        sigma_min: the level at which the model is the identity.
-
-    Returns:
-        Same shape as ``sigma``, data units.
     """
     return sigma_data * (sigma - sigma_min) / (sigma**2 + sigma_data**2).sqrt()
 
 
 def c_in(sigma: Tensor, sigma_data: float) -> Tensor:
-    r"""Scale that gives the network's input variance 1 at every noise level.
+    r"""Scale that gives the network's input variance 1 at every noise level, in 1 / data units.
 
     .. math:: c_{\text{in}}(\sigma) = \frac{1}{\sqrt{\sigma^2 + \sigma_d^2}}
 
     Source: [EDM] arXiv:2206.00364; [CT] arXiv:2303.01469.
-
-    Args:
-        sigma: noise levels, any shape, data units.
-        sigma_data: standard deviation of the data.
-
-    Returns:
-        Same shape as ``sigma``, in 1 / data units.
     """
     return (sigma**2 + sigma_data**2).rsqrt()
 
 
 def c_noise(sigma: Tensor) -> Tensor:
-    r"""The number by which the network is told the noise level.
+    r"""The number, without unit, by which the network is told the noise level.
 
     .. math:: c_{\text{noise}}(\sigma) = \tfrac14 \ln \sigma
 
     Source: [EDM] arXiv:2206.00364; [CT] arXiv:2303.01469 on CIFAR-10.
-
-    Args:
-        sigma: noise levels, any shape, data units.
-
-    Returns:
-        Same shape as ``sigma``, no unit.
     """
     return sigma.log() / 4
 
@@ -92,8 +69,7 @@ class ConsistencyModel(nn.Module):
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5, sigma_min: float = 0.002):
         super().__init__()
-        if sigma_data <= 0 or sigma_min <= 0:
-            raise ValueError(f"sigma_data is {sigma_data}, sigma_min {sigma_min}: both must be positive")
+        require(sigma_data > 0 and sigma_min > 0, "sigma_data, sigma_min", (sigma_data, sigma_min), "a positive number")
         self.network = network
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min
@@ -114,8 +90,7 @@ class ConsistencyModel(nn.Module):
         """
         dtype = torch.promote_types(x.dtype, torch.float32)  # the scalings never compute in 16 bits
         sigma = torch.as_tensor(sigma, dtype=dtype, device=x.device)
-        if sigma.shape not in ((), (len(x),)):
-            raise ValueError(f"sigma has shape {tuple(sigma.shape)}: one number, or [batch] = [{len(x)}], is needed")
+        require(sigma.shape in ((), (len(x),)), "the shape of sigma", tuple(sigma.shape), f"() or [batch] = [{len(x)}]")
         sigma = sigma.expand(len(x))
         column = sigma.view(-1, *[1] * (x.ndim - 1))  # [batch, 1, ...]
         raw = self.network(c_in(column, self.sigma_data) * x, c_noise(sigma), label)

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
+
 
 def karras_sigmas(num_scales: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     r"""Noise levels that are equally spaced in :math:`\sigma^{1/\rho}`.
@@ -29,12 +31,9 @@ def karras_sigmas(num_scales: int, sigma_min: float = 0.002, sigma_max: float = 
     Raises:
         ValueError: if ``num_scales < 2``, not ``0 < sigma_min < sigma_max``, or ``rho <= 0``.
     """
-    if num_scales < 2:
-        raise ValueError(f"num_scales is {num_scales}: a pair needs at least 2 levels")
-    if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"sigma_min is {sigma_min}, sigma_max {sigma_max}: 0 < sigma_min < sigma_max is needed")
-    if not 0 < rho < math.inf:
-        raise ValueError(f"rho is {rho}: it must be positive")
+    require(num_scales >= 2, "num_scales", num_scales, "a pair of levels, 2 or more,")
+    require(0 < sigma_min < sigma_max < math.inf, "sigma_min, sigma_max", (sigma_min, sigma_max), "0 < min < max")
+    require(0 < rho < math.inf, "rho", rho, "a positive number")
     ramp = torch.linspace(0, 1, num_scales, dtype=torch.float64)  # [num_scales]
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = (low + ramp * (high - low)) ** rho
@@ -48,13 +47,11 @@ def require_ascending(sigmas: Tensor) -> None:
     Raises:
         ValueError: naming the first pair that does not ascend.
     """
-    if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise ValueError(f"sigmas has shape {tuple(sigmas.shape)}: a grid is [num_scales] with two levels or more")
-    if not sigmas[0] > 0:  # NaN too
-        raise ValueError(f"sigmas starts at {float(sigmas[0])}: noise levels are positive")
+    fits = sigmas.ndim == 1 and len(sigmas) >= 2
+    require(fits, "the shape of sigmas", tuple(sigmas.shape), "a grid [num_scales] of two levels or more")
+    require(sigmas[0] > 0, "sigmas[0]", sigmas[0].item(), "a positive noise level")  # NaN is none
     falls = (~(sigmas.diff() > 0)).nonzero()  # NaN too
     if len(falls):
         i = int(falls[0])
-        raise ValueError(
-            f"sigmas must ascend, but sigmas[{i}] = {float(sigmas[i])} and [{i + 1}] = {float(sigmas[i + 1])}"
-        )
+        pair = f"sigmas[{i}] = {float(sigmas[i])} and [{i + 1}] = {float(sigmas[i + 1])}"
+        raise ValueError(f"sigmas must ascend, but {pair}")

@@ -7,17 +7,10 @@ from torch import Tensor, distributed
 
 
 class Alone:
-    """One process that works by itself: nothing is to be exchanged.
+    """One process that works by itself: nothing is to be exchanged. :class:`Group` is the same for many."""
 
-    :class:`Group` is the same for many.
-
-    Attributes:
-        rank: number of this process.
-        processes: how many work together.
-    """
-
-    rank = 0
-    processes = 1
+    rank = 0  # number of this process
+    processes = 1  # how many work together
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all processes, in place."""
@@ -38,13 +31,11 @@ class LostContact(RuntimeError):  # noqa: N818
 class Group(Alone):
     """This process among those that train together.
 
-    One explicit all-reduce a step adds up the gradients, as one flat tensor. There is no ``DistributedDataParallel``
-    around the student, for three reasons. The teacher *is* the student (section 3.2), so a wrapper would have to let
-    one of two forward passes through unseen. With several shards a process must not exchange gradients after each.
-    And the sum of shards is then the same function of the same numbers for any number of processes. What is given up
-    is DDP's overlap of exchange and backward pass, which can save no more than the exchange itself: the network of
-    CIFAR-10 has 56.4 million parameters, 226 MB of gradient, of which each of eight GPUs sends and receives
-    7/4; at 450 GB/s that is 1 ms of a step of two forward passes and one backward pass.
+    One explicit all-reduce a step adds up the gradients, as one flat tensor; there is no ``DistributedDataParallel``
+    around the student. The teacher *is* the student (section 3.2), so a wrapper would have to let one of two forward
+    passes through unseen; with several shards a process must not exchange gradients after each; and the sum of shards
+    is so the same for any number of processes. What is given up is DDP's overlap of exchange and backward pass: of
+    CIFAR-10's network 226 MB of gradient, 1 ms at 450 GB/s.
 
     Raises:
         LostContact: from every exchange, if another process has gone.
@@ -56,11 +47,7 @@ class Group(Alone):
         self.device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all processes, in place; all processes get the very same bits.
-
-        Args:
-            tensors: of one type, on the device of the exchange.
-        """
+        """Replace tensors of one type by their sums over all processes, in place; all get the very same bits."""
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         self._exchange(distributed.all_reduce, flat)
         parts = flat.split([tensor.numel() for tensor in tensors])

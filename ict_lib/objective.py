@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ict_lib.checks import require
 from ict_lib.grid import karras_sigmas
 from ict_lib.recipe import Recipe
 from ict_lib.techniques import curriculum, distance, dropout, noise_schedule, weighting
@@ -84,22 +85,10 @@ def distance_between(recipe: Recipe, x: Tensor, y: Tensor, perceptual: Perceptua
     if recipe.distance == "pseudo_huber":
         return apart(x, y, distance.huber_c(x[0].numel()) if recipe.huber_c is None else recipe.huber_c)
     if recipe.distance == "lpips":
-        if perceptual is None:
-            raise ValueError("distance is 'lpips': hand in perceptual=, such as ict_lib.networks.lpips.perceptual")
+        rule = "perceptual=, such as ict_lib.networks.lpips.perceptual,"
+        require(perceptual is not None, "distance", recipe.distance, rule)
         return apart(x, y, perceptual)
     return apart(x, y)
-
-
-def check_distance(
-    recipe: Recipe, shape: tuple[int, ...], device: torch.device, perceptual: Perceptual | None = None
-) -> None:
-    """Apply the recipe's distance once to samples of a shape, so that what it lacks is known before a training starts.
-
-    Raises:
-        ValueError: as :func:`distance_between` does; what ``perceptual`` raises passes through.
-    """
-    nothing = torch.zeros(1, *shape, device=device)
-    distance_between(recipe, nothing, nothing, perceptual)
 
 
 def consistency_training_loss(
@@ -154,8 +143,7 @@ def consistency_training_loss(
         target = teacher(x + lo.view(column) * noise, lo, label)
     with dropout.shared_mask(mask_seed, x.device):  # 3.1: dropout, with one mask for both
         output = student(x + hi.view(column) * noise, hi, label)
-    if output.shape != x.shape:
-        raise ValueError(f"the student made {tuple(output.shape)} of {tuple(x.shape)}: equal shapes are needed")
+    require(output.shape == x.shape, "the shape of the student's output", tuple(output.shape), f"{tuple(x.shape)}")
 
     apart = distance_between(recipe, output, target, perceptual)  # 3.3: distance, [batch]
     per_sample = pairs.weight[index] * apart

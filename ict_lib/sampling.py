@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 
 
@@ -46,14 +47,13 @@ def sample(
         ValueError: if ``num < 1``, or ``sigmas`` is empty, does not fall or goes below the model's ``sigma_min``,
             or ``label`` is not one a sample.
     """
-    if num < 1 or batch_size < 1:
-        raise ValueError(f"num is {num}, batch_size {batch_size}: both must be at least 1")
+    require(num >= 1, "num", num, "1 or more")
+    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
     levels = [float(sigma) for sigma in sigmas]
-    falling = all(a > b for a, b in pairwise(levels))
-    if not levels or not falling or not levels[-1] >= model.sigma_min:
-        raise ValueError(f"sigmas is {levels}: falling levels, none below sigma_min = {model.sigma_min}, are needed")
-    if label is not None and label.shape != (num,):
-        raise ValueError(f"label has shape {tuple(label.shape)}: one a sample, [num] = [{num}], is needed")
+    falling = levels and all(a > b for a, b in pairwise(levels)) and levels[-1] >= model.sigma_min
+    require(falling, "sigmas", levels, f"falling levels, none below sigma_min = {model.sigma_min},")
+    labelled = (num,) if label is None else tuple(label.shape)
+    require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

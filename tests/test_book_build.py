@@ -185,6 +185,17 @@ def test_a_failed_cell_is_named_with_its_error(project):
     assert "\x1b" not in said
 
 
+@pytest.mark.slow
+def test_a_cell_that_takes_too_long_is_named_with_the_limit(project):
+    (project / "_config.yml").write_text("execute: {timeout: 3}", "utf8")
+    (project / "_toc.yml").write_text("{root: book/a, chapters: []}", "utf8")
+    write_chapter(project, "a", "import time\ntime.sleep(60)")
+    said = run(project)
+    assert "code cell 1 of 1" in said
+    assert "timed out while it was being executed, after 3 seconds" in said
+    assert "KeyboardInterrupt" not in said
+
+
 def test_an_unreadable_state_counts_as_none(project):
     execute = load(project)
     execute.BUILD.mkdir()

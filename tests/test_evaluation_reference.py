@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_and_no_number(cache):
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"\[40, 3, 4, 4\] and \[90, 1, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"\[40, 3, 4, 4\], \[90, 1, 4, 4\]"):
         compare(dataset(levels()[:, :1]))
     with pytest.raises(ValueError, match="10 images or more"):
         compare(dataset(levels(num=9)))

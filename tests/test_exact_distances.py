@@ -74,15 +74,13 @@ def test_self_consistency_of_the_exact_model_and_of_wrong_ones(trajectories):
     torch.testing.assert_close(lazy, (scale(SIGMAS) - 1) * rms)
 
 
-def test_a_collapsed_model_is_consistent_and_wrong(trajectories):
+def test_a_collapsed_model_is_wrong(trajectories):
     def collapsed(x, sigma):
         return torch.where((sigma > 0.05)[:, None], torch.zeros_like(x), x)
 
     wrong = self_consistency_error(collapsed, trajectories, SIGMAS)
-    steps = self_consistency_error(collapsed, trajectories, SIGMAS, against="neighbour")
     rms = trajectories[0].square().mean().sqrt()
     torch.testing.assert_close(wrong, rms * torch.tensor([0, 1, 1, 1]))
-    torch.testing.assert_close(steps, rms * torch.tensor([0, 1, 0, 0]))
 
 
 def test_floor_of_the_digits():
@@ -243,25 +241,24 @@ def test_sets_without_a_distance_are_refused(distance, x, message):
 def test_frechet_needs_two_samples_and_slices_a_line():
     with pytest.raises(ValueError, match="num >= 2"):
         frechet_distance(torch.zeros(1, 2), torch.zeros(5, 2))
-    with pytest.raises(ValueError, match="num_projections must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="num_projections is 0: 1 or more"):
         sliced_wasserstein(torch.zeros(5, 2), torch.zeros(5, 2), 0)
 
 
 @pytest.mark.parametrize(
-    ("points", "sigmas", "against", "message"),
+    ("points", "sigmas", "message"),
     [
-        (torch.zeros(2, 3, 2), [1.0, 0.5], "end_point", "ascend"),
-        (torch.zeros(2, 3, 2), [0.5, 0.5], "end_point", "ascend"),
-        (torch.zeros(2, 3, 2), [0.0, 0.5], "end_point", "above 0"),
-        (torch.zeros(2, 3, 2), [0.5], "end_point", r"\[1\]"),
-        (torch.zeros(2, 3), [0.5, 1.0], "end_point", "num_levels, batch"),
-        (torch.zeros(2, 0, 2), [0.5, 1.0], "end_point", r"\[2, 0, 2\]"),
-        (torch.zeros(2, 3, 2), [0.5, 1.0], "endpoint", "'endpoint'"),
+        (torch.zeros(2, 3, 2), [1.0, 0.5], "ascend"),
+        (torch.zeros(2, 3, 2), [0.5, 0.5], "ascend"),
+        (torch.zeros(2, 3, 2), [0.0, 0.5], "positive"),
+        (torch.zeros(2, 3, 2), [0.5], r"\[1\]"),
+        (torch.zeros(2, 3), [0.5, 1.0], "num_levels, batch"),
+        (torch.zeros(2, 0, 2), [0.5, 1.0], r"\[2, 0, 2\]"),
     ],
 )
-def test_what_is_no_trajectory_is_refused(points, sigmas, against, message):
+def test_what_is_no_trajectory_is_refused(points, sigmas, message):
     with pytest.raises(ValueError, match=message):
-        self_consistency_error(exact_model, points, torch.tensor(sigmas), against)
+        self_consistency_error(exact_model, points, torch.tensor(sigmas))
 
 
 @pytest.mark.parametrize("model", [lambda x, s: x.log(), lambda x, s: x[:, :1]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ict_lib.exact import toy
+from ict_lib.exact.mixture import Mixture
 from ict_lib.exact.point_mass import (
     consistency_loss,
     consistency_map,
@@ -21,6 +21,11 @@ from ict_lib.grid import karras_sigmas
 LEVELS = (11, 101, 1281, 20001)
 NO_EMA = ("10.8", "9.2", "7.73", "7.61")
 WITH_EMA = ("11", "19", "133", "1961")
+
+
+def point(xi):
+    """All data at one point, solved as any mixture is."""
+    return Mixture(torch.ones(1), torch.tensor([[xi]], dtype=torch.float64), torch.zeros(1))
 
 
 def printed(value, like):
@@ -109,7 +114,7 @@ def test_loss_agrees_with_monte_carlo_of_training_and_of_distillation(theta_minu
     lo, hi = sigmas[pair], sigmas[pair + 1]
     student = consistency_map(1.2, xi + hi * z, hi)
     training = consistency_map(theta_minus, xi + lo * z, lo)
-    solved = toy.point_mass(xi).flow((xi + hi * z)[:, None], hi, lo)[:, 0]
+    solved = point(xi).flow((xi + hi * z)[:, None], hi, lo)[:, 0]
     distillation = consistency_map(theta_minus, solved, lo)
     exact = float(consistency_loss(1.2, theta_minus, xi, sigmas))
     for teacher in (training, distillation):
@@ -145,7 +150,7 @@ def test_limits_agree_with_quadrature(rho):
 
 def test_map_with_the_data_as_parameter_is_the_exact_one():
     x = torch.linspace(-3, 3, 13, dtype=torch.float64)
-    exact = toy.point_mass(0.7).consistency(x[:, None], 1.5)[:, 0]
+    exact = point(0.7).consistency(x[:, None], 1.5)[:, 0]
     torch.testing.assert_close(consistency_map(0.7, x, 1.5), exact, rtol=0, atol=1e-12)
 
 

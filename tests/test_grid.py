@@ -109,12 +109,12 @@ def test_neighbours_stay_apart_in_float32():
     [
         ({"num_scales": 1}, "num_scales is 1"),
         ({"num_scales": 0}, "num_scales is 0"),
-        ({"num_scales": 11, "sigma_min": 0.0}, "sigma_min is 0.0"),
-        ({"num_scales": 11, "sigma_min": -1.0}, "sigma_min is -1.0"),
-        ({"num_scales": 11, "sigma_min": 80.0}, "0 < sigma_min < sigma_max"),
-        ({"num_scales": 11, "sigma_max": 0.001}, "sigma_max 0.001"),
-        ({"num_scales": 11, "sigma_max": math.inf}, "sigma_max inf"),
-        ({"num_scales": 11, "sigma_max": math.nan}, "sigma_max nan"),
+        ({"num_scales": 11, "sigma_min": 0.0}, r"is \(0\.0, 80\.0\): 0 < min"),
+        ({"num_scales": 11, "sigma_min": -1.0}, r"is \(-1\.0, 80\.0\)"),
+        ({"num_scales": 11, "sigma_min": 80.0}, "0 < min < max"),
+        ({"num_scales": 11, "sigma_max": 0.001}, r"\(0\.002, 0\.001\)"),
+        ({"num_scales": 11, "sigma_max": math.inf}, r"\(0\.002, inf\)"),
+        ({"num_scales": 11, "sigma_max": math.nan}, r"\(0\.002, nan\)"),
         ({"num_scales": 11, "rho": 0.0}, "rho is 0.0"),
         ({"num_scales": 11, "rho": math.nan}, "rho is nan"),
     ],
@@ -127,13 +127,13 @@ def test_a_bad_grid_is_refused(arguments, shown):
 @pytest.mark.parametrize(
     ("sigmas", "shown"),
     [
-        ([1.0], r"shape \(1,\)"),
-        ([[1.0, 2.0]], r"shape \(1, 2\)"),
-        ([0.0, 1.0], "starts at 0.0"),
+        ([1.0], r"shape of sigmas is \(1,\)"),
+        ([[1.0, 2.0]], r"shape of sigmas is \(1, 2\)"),
+        ([0.0, 1.0], r"sigmas\[0\] is 0\.0: a positive"),
         ([1.0, 2.0, 2.0], r"sigmas\[1\] = 2.0 and \[2\] = 2.0"),
         ([1.0, 3.0, 2.0, 0.5], r"sigmas\[1\] = 3.0 and \[2\] = 2.0"),
         ([1.0, math.nan], r"sigmas\[0\] = 1.0 and \[1\] = nan"),
-        ([math.nan, 1.0], "starts at nan"),
+        ([math.nan, 1.0], r"sigmas\[0\] is nan"),
     ],
 )
 def test_what_is_no_grid_is_refused(sigmas, shown):

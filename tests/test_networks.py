@@ -12,7 +12,6 @@ from ict_lib.networks.blocks import Attention, ResidualBlock
 from ict_lib.networks.build import build_network
 from ict_lib.networks.mlp import Block
 from ict_lib.recipe import CT, ICT, ICT_DEEP
-from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.techniques.embedding import FourierFeatures
 from tests import mutants
 
@@ -52,6 +51,10 @@ def name(request):
 
 
 # Value from the paper
+
+
+def dropout_rates(network):
+    return [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
 
 
 def check_dropout_reaches_every_block(network):

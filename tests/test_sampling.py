@@ -170,7 +170,7 @@ def test_levels_that_do_not_fall_or_fall_too_far_are_refused(sigmas):
 
 @pytest.mark.parametrize(("num", "batch_size"), [(0, 1), (-3, 1), (4, 0)])
 def test_no_samples_are_refused(num, batch_size):
-    with pytest.raises(ValueError, match=f"num is {num}, batch_size {batch_size}"):
+    with pytest.raises(ValueError, match="1 or more"):
         sample(PointMass(), num, (2,), batch_size=batch_size)
 
 

@@ -137,11 +137,11 @@ def test_whole_numbers(grow):
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        ((-1, 10), "step is -1 of 10"),
-        ((11, 10), "step is 11 of 10"),
-        ((0, 0), "step is 0 of 0"),
-        ((0, 10, 20, 10), "s0 is 20, s1 10"),
-        ((0, 10, 0, 10), "s0 is 0"),
+        ((-1, 10), r"step, total_steps is \(-1, 10\)"),
+        ((11, 10), r"step, total_steps is \(11, 10\)"),
+        ((0, 0), r"step, total_steps is \(0, 0\)"),
+        ((0, 10, 20, 10), r"s0, s1 is \(20, 10\)"),
+        ((0, 10, 0, 10), r"s0, s1 is \(0, 10\)"),
     ],
 )
 def test_a_step_outside_of_training_or_a_falling_curriculum_is_refused(grow, arguments, shown):

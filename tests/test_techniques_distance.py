@@ -164,7 +164,7 @@ def test_a_sample_does_not_see_the_others(distance):
 
 
 def test_unequal_shapes_are_refused(distance):
-    with pytest.raises(ValueError, match=r"\(2, 3\), y \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\), \(2, 1\)"):
         distance(torch.zeros(2, 3), torch.zeros(2, 1))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ict_lib.techniques.dropout import dropout_rates, shared_mask
+from ict_lib.techniques.dropout import shared_mask
 from tests import mutants
 
 CPU = torch.device("cpu")
@@ -137,15 +137,6 @@ def test_three_in_ten_are_dropped_and_the_mean_is_kept():
         kept = drop("cpu", num)
     assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=5 * (0.3 * 0.7 / num) ** 0.5)
-
-
-# Shapes
-
-
-def test_the_rates_of_a_network_in_order():
-    inner = nn.Sequential(nn.Dropout(0.2), nn.Linear(2, 2))
-    assert dropout_rates(nn.Sequential(nn.Dropout(0.1), inner, nn.Dropout2d(0.3))) == [0.1, 0.2, 0.3]
-    assert dropout_rates(nn.Linear(2, 2)) == []
 
 
 # Gradients

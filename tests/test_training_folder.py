@@ -80,3 +80,10 @@ def test_without_its_weights_or_a_readable_result_a_training_is_not_finished(tmp
     assert read_result(tmp_path) is not None
     (tmp_path / WEIGHTS).unlink()
     assert read_result(tmp_path) is None
+
+
+def test_a_training_killed_before_its_result_keeps_how_it_was_measured(tmp_path):
+    list(train(small(num_samples=100), folder=tmp_path))
+    (tmp_path / RESULT).unlink()
+    list(train(small(num_samples=50), folder=tmp_path))
+    assert read_result(tmp_path)["evaluation"]["num_samples"] == 100

@@ -198,7 +198,8 @@ def test_a_killed_caller_and_a_closed_one_leave_no_process_and_the_same_call_goe
     assert wait_until_gone(second)
     assert next(again, None) is None
 
-    alone = train(long_run(), folder=tmp_path)  # another number of processes goes on, and ends alike
+    with pytest.warns(UserWarning, match="changed surroundings: processes: 2 -> 1"):
+        alone = train(long_run(), folder=tmp_path)  # another number of processes goes on, and ends alike
     assert alone.step >= reached
     list(alone)
     assert [line["step"] for line in read_lines(tmp_path / METRICS)] == list(range(1, 401))

@@ -11,7 +11,6 @@ from ict_lib.data import load_dataset
 from ict_lib.objective import consistency_training_loss
 from ict_lib.recipe import CT, ICT
 from ict_lib.sampling import sample
-from ict_lib.techniques.dropout import dropout_rates
 from ict_lib.training import Metrics, Training, train
 from ict_lib.training.streams import stream
 from tests import mutants
@@ -74,6 +73,10 @@ def test_radam_with_the_published_settings():
     next(training)
     gradient = torch.cat([p.grad.flatten() for p in training.student.parameters()])
     torch.testing.assert_close(numbers(training.student), start - 0.01 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def dropout_rates(network):
+    return [module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)]
 
 
 def test_trap_10_the_recipes_dropout_reaches_student_teacher_and_blocks():

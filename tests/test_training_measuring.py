@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from ict_lib.config import EVALUATION
 from ict_lib.evaluation.measure import draw, measure
 from ict_lib.training import Training, train
 from ict_lib.training.folder import BEST, LOOKS, WEIGHTS, best_of, read_result
@@ -72,7 +73,7 @@ def test_the_best_weights_are_kept_with_their_step(measured):
 def test_the_result_says_what_it_was_made_with(measured):
     training, _, folder = measured
     left = read_result(folder)
-    assert left["evaluation"] == {name: ASKED[name] for name in ("num_samples", "sigma_mid")}
+    assert left["evaluation"] == {name: ASKED[name] for name in EVALUATION}
     assert left["surroundings"]["data_checksum"] == training.data.checksum()
     assert left["surroundings"]["versions"]["torch"] == version("torch")
     assert (left["result"]["seed"], left["result"]["images_seen"]) == (0, 96)

@@ -17,29 +17,18 @@ __all__ = ["DATASETS", "Dataset", "Entry", "fetch", "load_dataset", "stand_in"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a data set before it is there, and how it is read and fetched.
-
-    Attributes:
-        num: images of the training part.
-        shape: of one image, ``(channel, height, width)``.
-        flip: whether an image is as good as its mirror image.
-        extractor: the network whose features measure images of this kind.
-        hub_name: on the Hugging Face hub, if it is there.
-        load: reads it from a folder, else from the `data_folder`.
-        torchvision: the class that downloads it, if it can be downloaded.
-        packed: whether it is made from a source, by `imagenet64.pack`.
-    """
+    """What is known of a data set before it is there, and how it is read and fetched."""
 
     name: str
-    num: int
-    shape: tuple[int, int, int]
+    num: int  # images of the training part
+    shape: tuple[int, int, int]  # of one image, ``(channel, height, width)``
     num_classes: int
-    flip: bool
-    extractor: Literal["digits", "inception"]
-    load: Callable[..., Dataset]
-    hub_name: str | None = None
-    torchvision: str | None = None
-    packed: bool = False
+    flip: bool  # whether an image is as good as its mirror image
+    extractor: Literal["digits", "inception"]  # the network whose features measure images of this kind
+    load: Callable[..., Dataset]  # reads it from a folder, else from the `data_folder`
+    hub_name: str | None = None  # on the Hugging Face hub, if it is there
+    torchvision: str | None = None  # the class that downloads it, if it can be downloaded
+    packed: bool = False  # whether it is made from a source, by `imagenet64.pack`
 
 
 FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"

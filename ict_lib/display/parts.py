@@ -31,20 +31,14 @@ def _check_range(name: str, limits: tuple[float, float] | None, scale: str) -> N
 class Slider:
     """One slider.
 
-    Args:
-        label: what the reader changes.
-        values: one entry a position, numbers or words, 2 or more, in any order.
-        start: the position shown at first, from 0.
-        text: what is shown for each position; the values themselves where None.
-
     Raises:
         ValueError: if there are fewer than 2 positions, ``start`` is none, or ``text`` differs in length.
     """
 
-    label: str
-    values: Sequence[Any] | np.ndarray
-    start: int = 0
-    text: Sequence[str] | None = None
+    label: str  # what the reader changes
+    values: Sequence[Any] | np.ndarray  # one entry a position, numbers or words, 2 or more, in any order
+    start: int = 0  # the position shown at first, from 0
+    text: Sequence[str] | None = None  # what is shown for each position; the values themselves where None
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -72,19 +66,14 @@ class Slider:
 class Curve:
     """What Line, Points and Area have in common.
 
-    Args:
-        x: shape ``[points]`` or ``[*sliders, points]``.
-        y: as ``x``; NaN leaves a gap.
-        label: the legend's text; no entry where empty.
-        color: 0 to 5, a place in the palette; by order within the panel where None.
-
     Raises:
         ValueError: if ``color`` is outside of the palette.
     """
 
-    x: ArrayLike
-    y: ArrayLike
-    label: str = ""
+    x: ArrayLike  # shape ``[points]`` or ``[*sliders, points]``
+    y: ArrayLike  # as ``x``; NaN leaves a gap
+    label: str = ""  # the legend's text; no entry where empty
+    # 0 to 5, a place in the palette; by order within the panel where None
     color: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -122,18 +111,14 @@ class Area(Curve):
 class Image:
     """A picture drawn crisp, for example a grid of samples; alone in its panel.
 
-    Args:
-        pixels: shape ``[rows, columns]`` or ``[*sliders, rows, columns]``; of a coloured one ``[..., 3]`` after that.
-        value_range: the values shown black and white; what lies outside is clipped.
-        colored: red, green and blue instead of grey.
-
     Raises:
         ValueError: if ``value_range`` does not ascend.
     """
 
+    # shape ``[rows, columns]`` or ``[*sliders, rows, columns]``; of a coloured one ``[..., 3]`` after that
     pixels: ArrayLike
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    colored: bool = False
+    value_range: tuple[float, float] = (-1.0, 1.0)  # the values shown black and white; what lies outside is clipped
+    colored: bool = False  # red, green and blue instead of grey
 
     def __post_init__(self) -> None:
         _check_range("value", self.value_range, "linear")
@@ -146,30 +131,19 @@ Mark = Line | Points | Area | Image
 class Panel:
     """One picture: marks on shared axes.
 
-    Args:
-        marks: Line, Points and Area in any number, or one Image.
-        title: a line above the picture, also its name for screen readers.
-        x_label: what the horizontal axis shows.
-        y_label: what the vertical axis shows.
-        x_range: (low, high); from the data of all positions where None.
-        y_range: as ``x_range``.
-        x_scale: "linear" or "log".
-        y_scale: as ``x_scale``.
-        square: whether the plot is as high as it is wide.
-
     Raises:
         ValueError: if there is no mark, an Image is not alone, or a scale or range is not possible.
     """
 
-    marks: Sequence[Mark]
-    title: str = ""
-    x_label: str = ""
-    y_label: str = ""
-    x_range: tuple[float, float] | None = None
-    y_range: tuple[float, float] | None = None
-    x_scale: str = "linear"
-    y_scale: str = "linear"
-    square: bool = False
+    marks: Sequence[Mark]  # Line, Points and Area in any number, or one Image
+    title: str = ""  # a line above the picture, also its name for screen readers
+    x_label: str = ""  # what the horizontal axis shows
+    y_label: str = ""  # what the vertical axis shows
+    x_range: tuple[float, float] | None = None  # (low, high); from the data of all positions where None
+    y_range: tuple[float, float] | None = None  # as ``x_range``
+    x_scale: str = "linear"  # "linear" or "log"
+    y_scale: str = "linear"  # as ``x_scale``
+    square: bool = False  # whether the plot is as high as it is wide
 
     def __post_init__(self) -> None:
         kinds = [type(mark).__name__ for mark in self.marks]
@@ -183,14 +157,8 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """One number or word for each slider position.
+    """One number or word for each slider position."""
 
-    Args:
-        label: what it is.
-        values: shape ``[*sliders]``, or one value.
-        text_format: how a value is written, as in ``str.format``.
-    """
-
-    label: str
-    values: ArrayLike
-    text_format: str = "{:.3g}"
+    label: str  # what it is
+    values: ArrayLike  # shape ``[*sliders]``, or one value
+    text_format: str = "{:.3g}"  # how a value is written, as in ``str.format``

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ict_lib.checks import require, require_finite
 from ict_lib.data import load_dataset
 from ict_lib.files import write_atomically
 
@@ -49,10 +50,9 @@ def digits_features(images: Tensor) -> Tensor:
     Raises:
         ValueError: if the images are not floating point ``[num, 1, 8, 8]``, or not finite.
     """
-    if images.shape[1:] != (1, 8, 8) or not images.is_floating_point():
-        raise ValueError(f"digits must be floating point [n, 1, 8, 8], got {images.dtype} {list(images.shape)}")
-    if not images.isfinite().all():
-        raise ValueError(f"digits must be finite, got {(~images.isfinite()).sum()} NaN or infinite values")
+    fits = images.shape[1:] == (1, 8, 8) and images.is_floating_point()
+    require(fits, "digits", [images.dtype, *images.shape], "floating point [n, 1, 8, 8]")
+    require_finite("digits", images)
     network = load_extractor()
     with one_thread():
         return torch.cat([network(part)[0] for part in images.detach().cpu().double().clamp(-1, 1).split(4096)])
@@ -83,22 +83,13 @@ def train_extractor() -> tuple[DigitsExtractor, float]:
     order = torch.randperm(len(digits), generator=generator)
     train, held_out = order[HELD_OUT:], order[:HELD_OUT]
     with one_thread():
-        network = _untrained(generator)
+        network = DigitsExtractor()
+        for layer in network.children():  # features near 1, on which KID's third power is calm
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
         _fit(network, digits.images[train], digits.labels[train], generator)
         guess = network(digits.images[held_out])[1].argmax(dim=1)
     return network, (guess == digits.labels[held_out]).double().mean().item()
-
-
-@torch.no_grad()
-def _untrained(generator: torch.Generator) -> DigitsExtractor:
-    """Normal weights of variance 2 / fan-in and zero biases: features near 1, on which KID's third power is calm."""
-    network = DigitsExtractor()
-    for weights in network.parameters():
-        if weights.ndim > 1:
-            weights.normal_(std=(2 / weights[0].numel()) ** 0.5, generator=generator)
-        else:
-            weights.zero_()
-    return network
 
 
 def _fit(network: DigitsExtractor, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require, require_known
+from ict_lib.checks import require, require_finite, require_known
 from ict_lib.data.cache import published_file
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import load_extractor, one_thread
@@ -31,9 +31,7 @@ NAMES = {  # ours -> torch-fidelity's
 }
 
 
-def fidelity(
-    generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits", device: str = "cpu"
-) -> dict[str, float]:
+def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits") -> dict[str, float]:
     """Compare generated with reference images.
 
     All numbers come from one network; with ``"inception"`` precision and recall are on its 2048 pooled features too.
@@ -47,8 +45,8 @@ def fidelity(
         generated: floating point, shape ``[n, channel, height, width]``, meant to be in [-1, 1]; see :func:`to_uint8`.
         reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's features
             are computed once and kept in the cache folder.
-        extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels).
-        device: ``"cpu"`` or ``"cuda"``, where the features are computed.
+        extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels), which computes on
+            a CUDA device where there is one.
 
     Returns:
         ``fid``, ``inception_score``, ``inception_score_std``, ``kid``, ``kid_std``, ``precision``, ``recall``; the last
@@ -60,13 +58,15 @@ def fidelity(
         FileNotFoundError: if ``ICT_INCEPTION`` names what is not a file.
         RuntimeError: if Inception's weights are missing and cannot be downloaded.
     """
-    require(device in ("cpu", "cuda"), "device", device, "'cpu' or 'cuda'")
     stored = isinstance(reference, Dataset)
-    _check_images(generated, reference.pixels if stored else reference, extractor)
-    levels = [to_uint8(generated), _stored_levels(reference.pixels) if stored else to_uint8(reference)]
+    real = reference.pixels if stored else reference
+    _check_images(generated, real, extractor)
+    whole = stored and real.dtype == torch.uint8  # are levels already; a mapped file stays mapped
+    levels = [to_uint8(generated), real.cpu() if whole else to_uint8(real)]
     small = extractor == "digits"
     with torch.random.fork_rng(devices=[]), one_thread() if small else nullcontext():
-        network = _digits(device) if small else _inception(device)
+        device = "cuda" if torch.cuda.is_available() and not small else "cpu"
+        network = _digits() if small else _inception(device)
         made, computed = (partial(summarise, network, part, device) for part in levels)
         return _compare(made(), kept(reference, INCEPTION, computed) if stored and not small else computed())
 
@@ -85,10 +85,9 @@ def to_uint8(images: Tensor) -> Tensor:
     Raises:
         ValueError: if the images are not floating point or not finite.
     """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be floating point [n, c, h, w], got {images.dtype} {list(images.shape)}")
-    if not images.isfinite().all():
-        raise ValueError(f"images must be finite, got {(~images.isfinite()).sum()} NaN or infinite values")
+    fits = images.ndim == 4 and images.is_floating_point()
+    require(fits, "images", [images.dtype, *images.shape], "floating point [n, c, h, w]")
+    require_finite("images", images)
     return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
 
 
@@ -97,26 +96,18 @@ def inception_weights(download: bool = True) -> Path:
     return published_file(INCEPTION, "ICT_INCEPTION", download=download)
 
 
-def _stored_levels(pixels: Tensor) -> Tensor:
-    """Levels of a data set, as stored if they are stored as levels; a mapped file stays mapped."""
-    return pixels.cpu() if pixels.dtype == torch.uint8 else to_uint8(pixels)
-
-
 def _check_images(generated: Tensor, reference: Tensor, extractor: str) -> None:
     """Refuse an unknown extractor, images that it cannot read, and sets that are too small."""
     require_known("extractor", extractor, EXTRACTORS)
-    digits = extractor == "digits"
-    fits = generated.shape[1:] == (1, 8, 8) if digits else generated.shape[1:2] in ((1,), (3,))
-    shapes = f"{list(generated.shape)} and {list(reference.shape)}"
-    if generated.ndim != 4 or generated.shape[1:] != reference.shape[1:] or not fits:
-        wanted = "[n, 1, 8, 8]" if digits else "[n, 1 or 3, height, width]"
-        raise ValueError(f"{extractor} needs generated and reference images {wanted}, got {shapes}")
-    if min(len(generated), len(reference)) < LEAST:
-        raise ValueError(f"each set needs {LEAST} images or more, got {shapes}")
+    digits, shapes = extractor == "digits", [list(generated.shape), list(reference.shape)]
+    fits = generated.shape[1:] == (1, 8, 8) if digits else generated.ndim == 4 and generated.shape[1] in (1, 3)
+    wanted = "[n, 1, 8, 8] of both" if digits else "[n, 1 or 3, height, width] of both"
+    require(fits and generated.shape[1:] == reference.shape[1:], "images", shapes, wanted)
+    require(min(len(generated), len(reference)) >= LEAST, "images", shapes, f"{LEAST} images or more of both")
 
 
-def _digits(device: str) -> Network:
-    network = load_extractor().to(device)
+def _digits() -> Network:
+    network = load_extractor()
     return lambda levels: network(levels.double() / 127.5 - 1)
 
 

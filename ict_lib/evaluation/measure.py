@@ -117,18 +117,11 @@ def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
         ValueError: if there are fewer than 10 images, or one is not finite.
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
     """
-    extractor = extractor_of(data.name)
+    extractor, found = extractor_of(data.name), {}
     if extractor == "digits":
-        found = _small_distances(images, data.images) | fidelity(images, data, extractor)
-    else:
-        found = fidelity(images, data, extractor, "cuda" if torch.cuda.is_available() else "cpu")
+        real, generator = data.images, torch.Generator().manual_seed(0)
+        found["frechet_pixels"] = frechet_distance(images, real)
+        found["frechet_features"] = frechet_distance(digits_features(images), digits_features(real))
+        found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
+    found |= fidelity(images, data, extractor)
     return {f"{name}_{steps}": value for name, value in found.items()}
-
-
-def _small_distances(images: Tensor, real: Tensor) -> dict[str, float]:
-    """Distances that small sets of small images allow."""
-    return {
-        "frechet_pixels": frechet_distance(images, real),
-        "frechet_features": frechet_distance(digits_features(images), digits_features(real)),
-        "sliced_wasserstein": sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0)),
-    }

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require, require_finite
+from ict_lib.grid import require_ascending
+
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
     r"""Squared Frechet distance (squared 2-Wasserstein) between the Gaussians fitted to two sets of samples.
@@ -59,8 +62,7 @@ def sliced_wasserstein(
     Raises:
         ValueError: if a set is empty, the sizes differ, a value is not finite, or ``num_projections`` < 1.
     """
-    if num_projections < 1:
-        raise ValueError(f"num_projections must be 1 or more, got {num_projections}")
+    require(num_projections >= 1, "num_projections", num_projections, "1 or more")
     x, y = _two_sets(x, y, least=1)
     lines = torch.randn(x.shape[1], num_projections, generator=generator, dtype=torch.float64, device="cpu")
     lines = lines / lines.norm(dim=0)  # [dim, num_projections]
@@ -71,50 +73,39 @@ def sliced_wasserstein(
 
 
 @torch.no_grad()
-def self_consistency_error(
-    model: Callable[[Tensor, Tensor], Tensor],
-    trajectories: Tensor,
-    sigmas: Tensor,
-    against: str = "end_point",
-) -> Tensor:
+def self_consistency_error(model: Callable[[Tensor, Tensor], Tensor], trajectories: Tensor, sigmas: Tensor) -> Tensor:
     r"""Root-mean-square error of a consistency model along exact trajectories, level by level.
 
-    .. math:: e_i = \sqrt{ \frac{1}{B D} \sum_{b=1}^{B} \| f(x_{b,i}, \sigma_i) - r_{b,i} \|^2 }
+    .. math:: e_i = \sqrt{ \frac{1}{B D} \sum_{b=1}^{B} \| f(x_{b,i}, \sigma_i) - x_{b,1} \|^2 }
 
-    The trajectories are those of the probability-flow ODE. The reference r is the exact end point
-    :math:`x_{b,1}`, or, for ``against="neighbour"``, the model's own output one level below (at the lowest
-    level the end point). The first says how right a model is, the second how consistent: a model that maps
-    everything to one point is consistent and wrong. No gradient is recorded; put a model with dropout in its
+    The trajectories are those of the probability-flow ODE, so :math:`x_{b,1}` is the exact end point: a model that
+    maps everything to one point is consistent, and wrong. No gradient is recorded; put a model with dropout in its
     ``eval`` mode before.
 
-    Source: own; the property is that of Song et al. 2023, arXiv:2303.01469 section 3.
+    Source: the property is that of [CT] arXiv:2303.01469 section 3.
 
     Args:
         model: maps points ``[batch, *]`` and noise levels ``[batch]`` to end points ``[batch, *]``.
         trajectories: points on exact trajectories, shape ``[num_levels, batch, *]``.
         sigmas: their noise levels, shape ``[num_levels]``, ascending; the first is sigma_min.
-        against: ``"end_point"`` or ``"neighbour"``.
 
     Returns:
         Errors, float64, shape ``[num_levels]``, in data units, on the CPU.
 
     Raises:
-        ValueError: if the shapes do not match, ``sigmas`` do not ascend, ``against`` is unknown, or the
-            model's output has another shape or a value that is not finite.
+        ValueError: if the shapes do not match, ``sigmas`` do not ascend, or the model's output has another shape or a
+            value that is not finite.
     """
-    _check_trajectories(trajectories, sigmas, against)
-    sigmas = sigmas.to(trajectories)
-    reference = trajectories[0]
+    shapes = list(trajectories.shape), list(sigmas.shape)
+    fits = trajectories.ndim >= 3 and sigmas.shape == trajectories.shape[:1] and trajectories.numel() > 0
+    require(fits, "shapes", shapes, "[num_levels, batch, *] of trajectories, [num_levels] of sigmas")
+    require_ascending(sigmas)
     errors = []
-    for points, sigma in zip(trajectories, sigmas, strict=True):
+    for points, sigma in zip(trajectories, sigmas.to(trajectories), strict=True):
         output = model(points, sigma.expand(len(points)))
-        if output.shape != points.shape or not output.isfinite().all():
-            raise ValueError(
-                f"at sigma = {sigma:g} the model must give finite values of shape {list(points.shape)}, "
-                f"got shape {list(output.shape)}"
-            )
-        errors.append((output - reference).cpu().double().square().mean().sqrt())
-        reference = output if against == "neighbour" else reference
+        fits = output.shape == points.shape and output.isfinite().all()
+        require(fits, "output", list(output.shape), f"at sigma = {sigma:g} a finite {list(points.shape)}")
+        errors.append((output - trajectories[0]).cpu().double().square().mean().sqrt())
     return torch.stack(errors)
 
 
@@ -134,26 +125,10 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _two_sets(x: Tensor, y: Tensor, least: int) -> tuple[Tensor, Tensor]:
     """Flatten both to float64 ``[num, dim]`` and refuse what has no distance."""
-    sets = []
     for name, samples in (("x", x), ("y", y)):
-        if samples.ndim < 2 or len(samples) < least:
-            raise ValueError(f"{name} must be [num, *] with num >= {least}, got {list(samples.shape)}")
-        flat = samples.detach().flatten(1).cpu().double()
-        if not flat.isfinite().all():
-            raise ValueError(f"{name} must be finite, got {(~flat.isfinite()).sum()} NaN or infinite values")
-        sets.append(flat)
-    if sets[0].shape[1] != sets[1].shape[1]:
-        raise ValueError(f"x and y must have the same size a sample, got {list(x.shape)} and {list(y.shape)}")
-    return sets[0], sets[1]
-
-
-def _check_trajectories(trajectories: Tensor, sigmas: Tensor, against: str) -> None:
-    if against not in ("end_point", "neighbour"):
-        raise ValueError(f"against must be 'end_point' or 'neighbour', got {against!r}")
-    if trajectories.ndim < 3 or sigmas.shape != (len(trajectories),) or trajectories.numel() == 0:
-        raise ValueError(
-            "trajectories must be [num_levels, batch, *] and sigmas [num_levels], "
-            f"got {list(trajectories.shape)} and {list(sigmas.shape)}"
-        )
-    if not (sigmas.diff() > 0).all() or not sigmas[0] > 0:
-        raise ValueError(f"sigmas must ascend from above 0, got {sigmas.tolist()}")
+        fits = samples.ndim >= 2 and len(samples) >= least
+        require(fits, f"shape of {name}", list(samples.shape), f"[num, *], num >= {least},")
+        require_finite(name, samples)
+    x, y = (samples.detach().flatten(1).cpu().double() for samples in (x, y))
+    require(x.shape[1] == y.shape[1], "shapes", [list(x.shape), list(y.shape)], "the same size a sample")
+    return x, y

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require, require_finite
 from ict_lib.exact.probability_flow import ode_flow, quantile_flow
 from ict_lib.grid import require_ascending
 
@@ -21,8 +22,6 @@ class Mixture:
     .. math:: p_\sigma(x) = \sum_j w_j \mathcal{N}(x; m_j, v_j^2 I), \qquad v_j^2 = s_j^2 + \sigma^2
 
     ``sigma`` is a number or one level a point, ``[batch]``; points are ``[batch, d]``.
-
-    Source: own, where a method does not say otherwise.
 
     Args:
         weights: of the modes, > 0, shape ``[k]``, summing to 1.
@@ -42,17 +41,14 @@ class Mixture:
     def __post_init__(self) -> None:
         for name in ("weights", "means", "stds"):
             value = torch.as_tensor(getattr(self, name), dtype=torch.float64)
-            if not bool(value.isfinite().all()):
-                raise ValueError(f"{name} must be finite, got {value.tolist()}")
+            require_finite(name, value)
             object.__setattr__(self, name, value)
         k = len(self.means) if self.means.ndim == 2 else 0
-        if k == 0 or self.weights.shape != (k,) or self.stds.shape != (k,):
-            shapes = [tuple(v.shape) for v in (self.weights, self.means, self.stds)]
-            raise ValueError(f"weights, means, stds must be [k], [k, d], [k] with k > 0, got {shapes}")
-        if bool((self.weights <= 0).any()) or abs(float(self.weights.sum()) - 1) > 1e-6:
-            raise ValueError(f"weights must be > 0 and sum to 1, got {self.weights.tolist()}")
-        if bool((self.stds < 0).any()):
-            raise ValueError(f"stds must be >= 0, got {self.stds.tolist()}")
+        shapes = [tuple(v.shape) for v in (self.weights, self.means, self.stds)]
+        require(k > 0 and shapes[0] == shapes[2] == (k,), "shapes", shapes, "[k], [k, d], [k] with k > 0")
+        whole = (self.weights > 0).all() and abs(float(self.weights.sum()) - 1) <= 1e-6
+        require(whole, "weights", self.weights.tolist(), "each > 0, a sum of 1")
+        require((self.stds >= 0).all(), "stds", self.stds.tolist(), ">= 0")
         object.__setattr__(self, "weights", self.weights / self.weights.sum())
 
     @property
@@ -64,19 +60,18 @@ class Mixture:
 
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw data points, shape ``[num, d]``, float64, data units."""
-        if num < 0:
-            raise ValueError(f"num must be >= 0, got {num}")
+        require(num >= 0, "num", num, ">= 0")
         mode = torch.multinomial(self.weights, max(num, 1), replacement=True, generator=generator)[:num]
         noise = torch.randn(num, self.means.shape[1], dtype=torch.float64, generator=generator)
         return self.means[mode] + self.stds[mode, None] * noise
 
     def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         r"""Logarithm of the noisy density, :math:`\ln p_\sigma(x)`, shape ``[batch]``."""
-        return self._log_terms(x, sigma).logsumexp(dim=1).to(x.dtype)
+        return self._modes(x, sigma)[0].logsumexp(dim=1).to(x.dtype)
 
     def density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         r"""Noisy density :math:`p_\sigma(x)`, shape ``[batch]``, in 1 / data units^d."""
-        return self._log_terms(x, sigma).logsumexp(dim=1).exp().to(x.dtype)
+        return self._modes(x, sigma)[0].logsumexp(dim=1).exp().to(x.dtype)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         r"""Gradient of the log-density in x, shape ``[batch, d]``, in 1 / data units.
@@ -85,8 +80,9 @@ class Mixture:
 
         where :math:`r_j` is the probability of mode j given x.
         """
-        weights = self._log_terms(x, sigma).softmax(dim=1) / self._variances(x, sigma)  # [batch, k]
-        return (weights @ self.means.to(x.device) - weights.sum(dim=1, keepdim=True) * x.double()).to(x.dtype)
+        log_terms, variances = self._modes(x, sigma)
+        pull = log_terms.softmax(dim=1) / variances  # [batch, k]
+        return (pull @ self.means.to(x.device) - pull.sum(dim=1, keepdim=True) * x.double()).to(x.dtype)
 
     def denoiser(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         r"""Mean of the clean point given the noisy one, E[x0 | x], shape ``[batch, d]``: not ``consistency``.
@@ -96,8 +92,8 @@ class Mixture:
 
         Source: [EDM] arXiv:2206.00364 section 2 (Tweedie's formula). Data units.
         """
-        share = self._log_terms(x, sigma).softmax(dim=1)  # [batch, k]
-        variances = self._variances(x, sigma)
+        log_terms, variances = self._modes(x, sigma)
+        share = log_terms.softmax(dim=1)  # [batch, k]
         kept = share * self.stds.to(x.device) ** 2 / variances  # [batch, k], the part of x that is signal
         return (kept.sum(dim=1, keepdim=True) * x.double() + (share - kept) @ self.means.to(x.device)).to(x.dtype)
 
@@ -146,44 +142,38 @@ class Mixture:
 
     @torch.no_grad()
     def _flow(self, x: Tensor, sigma_from: float | Tensor, sigma_to: float | Tensor, fractions: list[float]) -> Tensor:
-        """Flow of points, reported at fractions of the way in ln sigma, ``[len(fractions), batch, d]``."""
-        self._variances(x, sigma_from), self._variances(x, sigma_to)  # checks
-        start, end = (_levels(s, x).expand(len(x)) for s in (sigma_from, sigma_to))
-        if not bool((start > 0).all() and (end > 0).all()):
-            raise ValueError(f"the flow needs noise levels > 0, got {sigma_from} and {sigma_to}")
-        if not bool(x.isfinite().all()):
-            raise ValueError(f"x must be finite, got {int((~x.isfinite()).sum())} numbers that are not")
+        """Flow of points, on the CPU, reported at fractions of the way in ln sigma, ``[len(fractions), batch, d]``."""
+        std_from, std_to = (self._variances(x, s).sqrt().cpu().expand(len(x), -1) for s in (sigma_from, sigma_to))
+        start, end = (_levels(s, x).cpu().expand(len(x)) for s in (sigma_from, sigma_to))
+        require((start > 0).all() and (end > 0).all(), "sigma", (sigma_from, sigma_to), "> 0, for a flow,")
+        require_finite("x", x)
+        points = x.double().cpu()
         if self.means.shape[1] > 1:
-            moved = ode_flow(self.denoiser, x.double().cpu(), start.cpu(), end.cpu(), fractions)
-            return moved.to(x.device, x.dtype)
-        order = self.means[:, 0].argsort()
-        weights, means = (v[order].to(x.device) for v in (self.weights, self.means[:, 0]))
-        std_from, std_to = (self._variances(x, s)[:, order].sqrt().expand(len(x), -1) for s in (start, end))
-        return quantile_flow(x[:, 0].double(), weights, means, std_from, std_to)[None, :, None].to(x.dtype)
+            moved = ode_flow(self.denoiser, points, start, end, fractions)
+        else:
+            moved = quantile_flow(points[:, 0], self.weights, self.means[:, 0], std_from, std_to)[None, :, None]
+        return moved.to(x.device, x.dtype)
 
     def _variances(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Variances of the noisy modes, ``[batch or 1, k]``, after the checks that all methods share."""
-        if x.ndim != 2 or x.shape[1] != self.means.shape[1] or not x.is_floating_point():
-            raise ValueError(f"x must be floating [batch, {self.means.shape[1]}], got {x.dtype} {tuple(x.shape)}")
+        fits = x.ndim == 2 and x.shape[1] == self.means.shape[1] and x.is_floating_point()
+        require(fits, "x", [x.dtype, *x.shape], f"floating [batch, {self.means.shape[1]}]")
         variances = self.stds.to(x.device) ** 2 + _levels(sigma, x)[:, None] ** 2
-        if not bool((variances > 0).all()):
-            raise ValueError(f"sigma must be > 0 where a mode is a point mass, got sigma {sigma}")
+        require((variances > 0).all(), "sigma", sigma, "> 0 where a mode is a point mass")
         return variances
 
-    def _log_terms(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """Logarithms of the modes' weighted densities at x, ``[batch, k]``."""
+    def _modes(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of the modes' weighted densities at x, ``[batch, k]``, and the modes' variances."""
         variances = self._variances(x, sigma)
         exact = "donot_use_mm_for_euclid_dist"  # the faster form cancels at low noise
         squares = torch.cdist(x.double(), self.means.to(x.device), compute_mode=exact).square()
         log_norm = x.shape[1] / 2 * (2 * math.pi * variances).log()
-        return self.weights.to(x.device).log() - log_norm - squares / (2 * variances)
+        return self.weights.to(x.device).log() - log_norm - squares / (2 * variances), variances
 
 
 def _levels(sigma: float | Tensor, x: Tensor) -> Tensor:
     """Noise levels as float64, ``[batch]`` or ``[1]``."""
-    levels = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1)
-    if torch.as_tensor(sigma).ndim > 1 or len(levels) not in (1, len(x)):
-        raise ValueError(f"sigma must be a number or [{len(x)}], got shape {tuple(torch.as_tensor(sigma).shape)}")
-    if not bool(((levels >= 0) & levels.isfinite()).all()):
-        raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
-    return levels
+    levels = torch.as_tensor(sigma, dtype=torch.float64, device=x.device)
+    require(levels.shape in ((), (1,), (len(x),)), "sigma", sigma, f"a number or [{len(x)}]")
+    require(((levels >= 0) & levels.isfinite()).all(), "sigma", sigma, "finite, >= 0,")
+    return levels.reshape(-1)

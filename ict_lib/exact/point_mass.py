@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.grid import require_ascending
 
 
@@ -35,8 +36,8 @@ def consistency_map(theta: float | Tensor, x: Tensor, sigma: float | Tensor, sig
     Raises:
         ValueError: if ``sigma_min <= 0`` or a ``sigma`` is below it.
     """
-    if not sigma_min > 0 or not bool((torch.as_tensor(sigma) >= sigma_min).all()):
-        raise ValueError(f"0 < sigma_min <= sigma is needed, got sigma_min {sigma_min} and sigma {sigma}")
+    reached = sigma_min > 0 and (torch.as_tensor(sigma) >= sigma_min).all()
+    require(reached, "sigma_min, sigma", (sigma_min, sigma), "0 < sigma_min <= sigma")
     kept = sigma_min / sigma
     return kept * x + (1 - kept) * theta
 
@@ -52,7 +53,7 @@ def consistency_loss(theta: float | Tensor, theta_minus: float | Tensor, xi: flo
     Source: [iCT] arXiv:2310.14189 section 3.2.
     """
     lo, hi = _one_minus_ratio(sigmas)
-    student, teacher = _column(theta) - xi, _column(theta_minus).detach() - xi
+    student, teacher = _double(theta)[..., None] - xi, _double(theta_minus).detach()[..., None] - xi
     return ((hi * student - lo * teacher) ** 2).mean(dim=-1)
 
 
@@ -69,14 +70,14 @@ def gradient_parts(
     As N grows the first tends to a limit and the second grows like N: unless :math:`\theta^- = \theta`,
     it drowns the only part that knows xi.
 
-    Source: own, from [iCT] arXiv:2310.14189 section 3.2.
+    Source: from [iCT] arXiv:2310.14189 section 3.2.
     """
     lo, hi = _one_minus_ratio(sigmas)
     sigmas = sigmas.double()
     # (a_lo - a_hi) / (hi - lo) = sigma_min / (hi lo): no cancellation on a fine grid.
     to_data = 2 * (hi * sigmas[0] / (sigmas[1:] * sigmas[:-1])).mean()
     to_teacher = 2 * (hi * lo / sigmas.diff()).mean()
-    student, teacher = _column(theta)[..., 0], _column(theta_minus)[..., 0]
+    student, teacher = _double(theta), _double(theta_minus)
     return to_data * (student - xi), to_teacher * (student - teacher)
 
 
@@ -146,8 +147,6 @@ def descent(theta: float, xi: float, sigmas: Tensor, decay: float, learning_rate
     teacher that lags slows them by about :math:`1 + \eta G_{teacher} \mu / (1 - \mu)`, and G_teacher grows
     like N. It diverges when :math:`\eta G_{teacher}` exceeds about :math:`(1 + \mu) / \mu`.
 
-    Source: own.
-
     Args:
         theta: where both start, data units.
         xi: the data point, data units.
@@ -162,9 +161,9 @@ def descent(theta: float, xi: float, sigmas: Tensor, decay: float, learning_rate
     Raises:
         ValueError: if an argument leaves its range or ``sigmas`` do not ascend.
     """
-    if not 0 <= decay < 1 or not learning_rate > 0 or num_steps < 0:
-        rule = "0 <= decay < 1, learning_rate > 0, num_steps >= 0"
-        raise ValueError(f"{rule} are needed, got {decay}, {learning_rate}, {num_steps}")
+    fits = 0 <= decay < 1 and learning_rate > 0 and num_steps >= 0
+    rule = "0 <= decay < 1, learning_rate > 0, num_steps >= 0"
+    require(fits, "decay, learning_rate, num_steps", (decay, learning_rate, num_steps), rule)
     data, lag = (float(part) for part in gradient_parts(1.0, 0.0, 0.0, sigmas))
     student = teacher = float(theta)
     path = [(student, teacher)]
@@ -182,16 +181,14 @@ def _one_minus_ratio(sigmas: Tensor) -> tuple[Tensor, Tensor]:
     return values[:-1], values[1:]
 
 
-def _column(theta: float | Tensor) -> Tensor:
-    """Parameter in float64 with an axis for the pairs, ``[..., 1]``."""
-    return torch.as_tensor(theta, dtype=torch.float64)[..., None]
+def _double(theta: float | Tensor) -> Tensor:
+    return torch.as_tensor(theta, dtype=torch.float64)
 
 
 def _mean_power(k: int, sigma_min: float, sigma_max: float, rho: float) -> float:
     """Mean of sigma^-k where sigma^(1/rho) is uniform between the two ends."""
-    if not 0 < sigma_min < sigma_max or not rho > 0:
-        rule = "0 < sigma_min < sigma_max and rho > 0"
-        raise ValueError(f"{rule} are needed, got {sigma_min}, {sigma_max}, {rho}")
+    ends = 0 < sigma_min < sigma_max and rho > 0
+    require(ends, "sigma_min, sigma_max, rho", (sigma_min, sigma_max, rho), "0 < sigma_min < sigma_max and rho > 0")
     low, high, power = sigma_min ** (1 / rho), sigma_max ** (1 / rho), 1 - rho * k
     if power == 0:
         return math.log(high / low) / (high - low)

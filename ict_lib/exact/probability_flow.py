@@ -4,14 +4,13 @@ Noise is variance-exploding, x = x0 + sigma z. All arithmetic is float64.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
+from scipy.optimize.elementwise import find_root
 from torch import Tensor
 
-_MAX_ITERATIONS = 300  # a safeguard: 10 to 30 are usual
 _ODE_TOLERANCE = 1e-10  # of one trajectory, relative and absolute
 
 
@@ -26,82 +25,49 @@ def quantile_flow(x: Tensor, weights: Tensor, means: Tensor, std_from: Tensor, s
     components sorted and cut after the c-th, the equation is solved for
     :math:`h_c = F - \sum_{j \le c} w_j = U_c - D_c`, where
     :math:`U_c = \sum_{j > c} w_j \Phi(z_j)`, :math:`D_c = \sum_{j \le c} w_j \Phi(-z_j)`, in logarithms,
-    with the c that makes :math:`U_c + D_c` least at ``x``. The cuts c = 0 and c = k are the two tails.
-
-    Source: own.
+    with the c that makes :math:`U_c + D_c` least at ``x``. The cuts c = 0 and c = k are the two tails. scipy finds
+    the root, by Chandrupatla's method.
 
     Args:
         x: points at the first level, shape ``[batch]``, float64.
         weights: of the components, shape ``[k]``, summing to 1.
-        means: of the components, ascending, shape ``[k]``, data units.
+        means: of the components, shape ``[k]``, data units.
         std_from: standard deviations at the first level, > 0, shape ``[batch, k]``, data units.
         std_to: standard deviations at the second level, > 0, shape ``[batch, k]``, data units.
 
     Returns:
         Points at the second level, shape ``[batch]``, float64.
-
-    Raises:
-        ValueError: if ``means`` do not ascend.
     """
-    if bool((means.diff() < 0).any()):
-        raise ValueError(f"means must ascend, got {means.tolist()}")
-    z = (x[:, None] - means) / std_from  # [batch, k]
+    order = means.argsort()
+    log_weights, means, std_from, std_to = weights[order].log(), means[order], std_from[:, order], std_to[:, order]
     # Which components lie above each cut: row c is true from column c on.
-    above = torch.ones(len(means) + 1, len(means), dtype=torch.bool, device=x.device).triu()
-    log_up, log_down = _log_masses(z[:, None, :], weights.log(), above)  # [batch, k + 1]
+    above = torch.ones(len(means) + 1, len(means), dtype=torch.bool).triu()
+    z = (x[:, None] - means) / std_from  # [batch, k]
+    log_up, log_down = _log_masses(z[:, None], log_weights, above)  # [batch, k + 1]
     cut = torch.logaddexp(log_up, log_down).argmin(dim=1, keepdim=True)
     log_up, log_down = (m.gather(1, cut)[:, 0] for m in (log_up, log_down))
-    # No component moves to a larger z than the largest z at x, nor below the least: a bracket.
-    low = (means + std_to * z.amin(dim=1, keepdim=True)).amin(dim=1)
-    high = (means + std_to * z.amax(dim=1, keepdim=True)).amax(dim=1)
-    return _solve(low, high, (log_up, log_down), partial(_sides, weights.log(), means, std_to, above[cut[:, 0]]))
+    larger, less = torch.maximum(log_up, log_down), torch.minimum(log_up, log_down)
+    gap = larger + torch.log(-torch.expm1(less - larger))  # ln |h_c|
+    minus, plus = gap.where(log_up < log_down, -torch.inf), gap.where(log_up > log_down, -torch.inf)
+
+    def excess(y: np.ndarray, point: np.ndarray) -> np.ndarray:  # ln(U + h-) - ln(D + h+), at some of the points
+        z = (torch.from_numpy(y)[:, None] - means) / std_to[point]
+        up, down = _log_masses(z, log_weights, above[cut[point, 0]])
+        return (torch.logaddexp(up, minus[point]) - torch.logaddexp(down, plus[point])).numpy()
+
+    # No component moves to a larger z than the largest z at x, nor below the least: a bracket, and room for rounding.
+    room = 1e-9 * (1 + z.abs().amax(dim=1, keepdim=True))
+    low = (means + std_to * (z.amin(dim=1, keepdim=True) - room)).amin(dim=1)
+    high = (means + std_to * (z.amax(dim=1, keepdim=True) + room)).amax(dim=1)
+    bracket = low.numpy(), high.numpy()
+    return torch.from_numpy(find_root(excess, bracket, args=(np.arange(len(x)),), tolerances={"xatol": 1e-16}).x)
 
 
 def _log_masses(z: Tensor, log_weights: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of U (components above the cut, left of x) and D (below the cut, right of x)."""
-    up = torch.where(above, log_weights + torch.special.log_ndtr(z), -torch.inf)
-    down = torch.where(above, -torch.inf, log_weights + torch.special.log_ndtr(-z))
+    up = (log_weights + torch.special.log_ndtr(z)).where(above, -torch.inf)
+    down = (log_weights + torch.special.log_ndtr(-z)).where(~above, -torch.inf)
     return up.logsumexp(dim=-1), down.logsumexp(dim=-1)
-
-
-def _sides(
-    log_weights: Tensor, means: Tensor, stds: Tensor, above: Tensor, y: Tensor, minus: Tensor, plus: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Both sides of the equation at y, and the derivative of their difference: each ``[batch]``."""
-    z = (y[:, None] - means) / stds  # [batch, k]
-    up, down = _log_masses(z, log_weights, above)
-    left, right = torch.logaddexp(up, minus), torch.logaddexp(down, plus)
-    log_density = log_weights - stds.log() - z**2 / 2 - 0.5 * np.log(2 * np.pi)
-    slope = (log_density - torch.where(above, left[:, None], right[:, None])).exp().sum(dim=1)
-    return left, right, slope
-
-
-def _solve(low: Tensor, high: Tensor, target: tuple[Tensor, Tensor], function: Callable) -> Tensor:
-    """Root in y of log(U(y) + h-) - log(D(y) + h+), where h = U - D at x: Newton's step, else halving."""
-    log_up, log_down = target
-    gap = _log_difference(log_up, log_down)
-    plus = torch.where(log_up > log_down, gap, -torch.inf)
-    minus = torch.where(log_up < log_down, gap, -torch.inf)
-    y, last = (low + high) / 2, high - low
-    done = torch.zeros_like(y, dtype=torch.bool)
-    for _ in range(_MAX_ITERATIONS):
-        left, right, slope = function(y, minus, plus)
-        low, high = torch.where(left < right, y, low), torch.where(left > right, y, high)
-        newton = y - (left - right) / slope
-        # As long as Newton's steps at least halve, they are taken: else the bracket is halved.
-        take = (newton >= low) & (newton <= high) & ((newton - y).abs() <= last / 2)
-        step = torch.where(take, newton, (low + high) / 2) - y
-        y, last = torch.where(done, y, y + step), step.abs()
-        done |= ((left - right).abs() <= 1e-15 * (1 + left.abs())) | (last <= 4e-16 * y.abs())
-        if bool(done.all()):
-            break
-    return y
-
-
-def _log_difference(a: Tensor, b: Tensor) -> Tensor:
-    """Log of |exp(a) - exp(b)|, -inf where they are equal."""
-    larger, less = torch.maximum(a, b), torch.minimum(a, b)
-    return larger + torch.log(-torch.expm1(less - larger))
 
 
 def ode_flow(

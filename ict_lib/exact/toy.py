@@ -1,22 +1,16 @@
-"""Toy data on the line and in the plane: mixtures, all our own, that know their answer at every noise level."""
+"""Toy data on the line and in the plane: mixtures that know their answer at every noise level."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.exact.mixture import Mixture
 
 
 def two_points(std: float = 0.05) -> Mixture:
-    """Two narrow modes of equal weight on the line, at -1 and +1.
-
-    Args:
-        std: standard deviation of each mode, data units; 0 makes them points.
-
-    Raises:
-        ValueError: if ``std < 0``.
-    """
+    """Two narrow modes of equal weight on the line, at -1 and +1; ``std`` 0 makes them points."""
     return Mixture(_row(0.5, 0.5), _row(-1, 1)[:, None], _row(std, std))
 
 
@@ -30,36 +24,14 @@ def ring(num_modes: int = 8, radius: float = 1.0, std: float = 0.05) -> Mixture:
 
     .. math:: m_j = r \, (\cos(2 \pi j / k), \sin(2 \pi j / k)), \qquad j = 0, \dots, k - 1
 
-    Args:
-        num_modes: k, at least 1.
-        radius: of the circle, > 0, data units.
-        std: standard deviation of each mode, data units.
-
     Raises:
         ValueError: if ``num_modes < 1``, ``radius <= 0`` or ``std < 0``.
     """
-    if num_modes < 1 or radius <= 0:
-        raise ValueError(f"num_modes must be >= 1 and radius > 0, got {num_modes} and {radius}")
+    require(num_modes >= 1 and radius > 0, "num_modes, radius", (num_modes, radius), "num_modes >= 1, radius > 0")
     angles = torch.arange(num_modes, dtype=torch.float64) * (2 * math.pi / num_modes)
     means = radius * torch.stack([angles.cos(), angles.sin()], dim=1)  # [num_modes, 2]
     ones = torch.ones_like(angles)
     return Mixture(ones / num_modes, means, std * ones)
-
-
-def point_mass(xi: float = 0.0) -> Mixture:
-    r"""All data at one point on the line: section 3.2's example, with the map known in closed form.
-
-    .. math:: f^*(x, \sigma) = \frac{\sigma_{min}}{\sigma} x + \Bigl(1 - \frac{\sigma_{min}}{\sigma}\Bigr) \xi
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
-
-    Args:
-        xi: the point, data units.
-
-    Raises:
-        ValueError: if ``xi`` is not finite.
-    """
-    return Mixture(_row(1), _row(xi)[:, None], _row(0))
 
 
 def _row(*values: float) -> Tensor:

@@ -80,7 +80,7 @@ def unet_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_exportable(network: nn.Module) -> int:
     """Refuse what diffusers has no word for; return the number of groups of all normalisations."""
-    rule = "for diffusers' layers and embedding of the noise level adm, with the option embedding_scale: 1000,"
+    rule = "for diffusers' layers and noise embedding: adm with the option embedding_scale: 1000"
     require(isinstance(network, ADM), "network", type(network).__name__, rule)
     require(network.embedding.scale == SCALE, "embedding_scale", network.embedding.scale, "for diffusers 1000")
     _, height, width = network.shape

@@ -49,6 +49,7 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
         kept = resume and (run.name.split("/")[0] != "preview" or _is_same(place, run, seed))
         if not (kept and _finished(place, run, seed, data)):
             _train(run, seed, place, data, show, kept)
+            _finished(place, run, seed, data)  # if its last step was measured otherwise, before an interruption
     _leave_record(run, folder, data)
     return records.read(run.name)
 

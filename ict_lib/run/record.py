@@ -14,19 +14,13 @@ from ict_lib.networks.build import unused_fields
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished run left behind.
+    """What a finished run left behind."""
 
-    Attributes:
-        name: of the run, such as ``digits/ict``.
-        manifest: the run, what it was made with, seconds, images seen, peak memory and results.
-        metrics: one dict a line of ``metrics.jsonl``; the lines of one ``seed`` after those of another.
-        folder: where the files are.
-    """
-
-    name: str
-    manifest: dict[str, Any]
+    name: str  # of the run, such as ``digits/ict``
+    manifest: dict[str, Any]  # the run, what it was made with, seconds, images seen, peak memory and results
+    # one dict a line of ``metrics.jsonl``; the lines of one ``seed`` after those of another
     metrics: list[dict[str, Any]]
-    folder: Path
+    folder: Path  # where the files are
 
     @property
     def run(self) -> Run:

@@ -30,23 +30,14 @@ FLOAT, LABEL = 4, 8  # bytes: weights, averages, gradients and moments are 32-bi
 
 
 class Passes(NamedTuple):
-    """What training on one shard takes, and sampling.
+    """What training on one shard takes, and sampling."""
 
-    Attributes:
-        parameters: numbers that are trained.
-        forward: floating-point operations of the network's forward pass, an image.
-        distance: likewise of the distance between two outputs; 0 but for LPIPS, as only products count.
-        kept: bytes that the student's forward pass keeps for its backward pass, without the weights.
-        sampling: bytes that drawing ``SAMPLED`` images holds at the most, without the weights.
-        shard: images of the shard.
-    """
-
-    parameters: int
-    forward: int
-    distance: int
-    kept: int
-    sampling: int
-    shard: int
+    parameters: int  # numbers that are trained
+    forward: int  # floating-point operations of the network's forward pass, an image
+    distance: int  # likewise of the distance between two outputs; 0 but for LPIPS, as only products count
+    kept: int  # bytes that the student's forward pass keeps for its backward pass, without the weights
+    sampling: int  # bytes that drawing ``SAMPLED`` images holds at the most, without the weights
+    shard: int  # images of the shard
 
     @property
     def step(self) -> int:
@@ -116,15 +107,10 @@ def count_passes(run: Run, device: str = "cuda", sampled: int = SAMPLED) -> Pass
 
 
 class Memory(NamedTuple):
-    """What a device holds while it trains, in bytes; without the work space and the gaps between tensors.
+    """What a device holds while it trains, in bytes; without the work space and the gaps between tensors."""
 
-    Attributes:
-        always: part -> bytes, there all the time.
-        in_turn: part -> bytes, of which no two are there at once.
-    """
-
-    always: dict[str, int]
-    in_turn: dict[str, int]
+    always: dict[str, int]  # part -> bytes, there all the time
+    in_turn: dict[str, int]  # part -> bytes, of which no two are there at once
 
     @property
     def most(self) -> int:

@@ -14,25 +14,16 @@ DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes.
+    """What a run takes."""
 
-    Attributes:
-        run: whose ``processes`` are the devices that train together.
-        passes: what the passes of one shard take.
-        memory: of one device, bytes.
-        disk: part -> bytes.
-        uncertain: setting that stands in the run file from memory, and that no change replaced -> its value and note.
-        images_per_second: of one device; None if it is not known.
-        how: that was measured; empty if it was given, or is not known.
-    """
-
-    run: Run
-    passes: Passes
-    memory: Memory
-    disk: dict[str, int]
+    run: Run  # whose ``processes`` are the devices that train together
+    passes: Passes  # what the passes of one shard take
+    memory: Memory  # of one device, bytes
+    disk: dict[str, int]  # part -> bytes
+    # setting that stands in the run file from memory, and that no change replaced -> its value and note
     uncertain: dict[str, str]
-    images_per_second: float | None = None
-    how: str = ""
+    images_per_second: float | None = None  # of one device; None if it is not known
+    how: str = ""  # that was measured; empty if it was given, or is not known
 
     @property
     def images(self) -> int:

@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+from ict_lib.checks import require
+
 if TYPE_CHECKING:  # a recipe imports this file
     from ict_lib.recipe import Recipe
 
@@ -53,18 +55,16 @@ def square_root(step: int, total_steps: int, s0: int = 2, s1: int = 150) -> int:
         ValueError: if not ``0 <= step <= total_steps`` or not ``2 <= s0 <= s1``.
     """
     _check(step, total_steps, s0, s1)
-    if s0 < 2:
-        raise ValueError(f"s0 is {s0}: here it counts levels, and a pair needs 2")
+    require(s0 >= 2, "s0", s0, "2 or more, as here it counts levels,")
     squared = s0**2 - (-step * ((s1 + 1) ** 2 - s0**2) // total_steps)  # whole: a rounded root can miss by one
     return math.isqrt(squared - 1) + 1
 
 
 def _check(step: int, total_steps: int, s0: int, s1: int) -> None:
     """Refuse a step outside of training and an empty or falling curriculum."""
-    if total_steps < 1 or not 0 <= step <= total_steps:
-        raise ValueError(f"step is {step} of {total_steps}: 0 <= step <= total_steps, total_steps >= 1")
-    if not 1 <= s0 <= s1:
-        raise ValueError(f"s0 is {s0}, s1 {s1}: 1 <= s0 <= s1 is needed")
+    within = total_steps >= 1 and 0 <= step <= total_steps
+    require(within, "step, total_steps", (step, total_steps), "0 <= step <= total_steps, 1 <= total_steps")
+    require(1 <= s0 <= s1, "s0, s1", (s0, s1), "1 <= s0 <= s1")
 
 
 def num_scales_at(recipe: "Recipe", step: int, total_steps: int) -> int:

@@ -1,10 +1,16 @@
-"""Improvement: how far two outputs are apart. Every distance is one number a sample, shape ``[batch]``."""
+"""Improvement: how far two outputs are apart.
+
+Every distance takes two batches ``x`` and ``y`` of one shape, ``[batch, ...]``, computes in float32 or better and gives
+one number a sample, ``[batch]``. Shapes that differ are a ``ValueError``.
+"""
 
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from ict_lib.checks import require
 
 
 def huber_c(num_dims: int) -> float:
@@ -23,8 +29,7 @@ def huber_c(num_dims: int) -> float:
     Raises:
         ValueError: if ``num_dims < 1``.
     """
-    if num_dims < 1:
-        raise ValueError(f"num_dims is {num_dims}: a sample has at least one number")
+    require(num_dims >= 1, "num_dims", num_dims, "1 or more")
     return 0.00054 * math.sqrt(num_dims)
 
 
@@ -39,54 +44,33 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     Source: [iCT] arXiv:2310.14189 section 3.3.
 
     Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
+        x: one output.
+        y: the other.
         c: where quadratic turns linear, data units, positive.
 
     Returns:
-        Distances, shape ``[batch]``, data units.
+        Distances, data units.
 
     Raises:
-        ValueError: if the shapes differ or ``c <= 0``.
+        ValueError: if ``c <= 0``.
     """
-    if c <= 0:
-        raise ValueError(f"c is {c}: it must be positive, or the gradient at x = y does not exist")
+    require(c > 0, "c", c, "a positive number, without which x = y has no gradient,")
     n = squared_l2(x, y)
     return n / ((n + c**2).sqrt() + c)
 
 
 def squared_l2(x: Tensor, y: Tensor) -> Tensor:
-    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over the sample.
+    r"""Squared Euclidean distance, :math:`d(x, y) = \lVert x - y \rVert_2^2`, summed over a sample, squared data units.
 
     Source: [CT] arXiv:2303.01469.
-
-    Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
-
-    Returns:
-        Distances, shape ``[batch]``, squared data units.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     return _difference(x, y).square().sum(dim=1)
 
 
 def l1(x: Tensor, y: Tensor) -> Tensor:
-    r"""Sum of absolute differences, :math:`d(x, y) = \lVert x - y \rVert_1`.
+    r"""Sum of absolute differences, :math:`d(x, y) = \lVert x - y \rVert_1`, data units.
 
     Source: [CT] arXiv:2303.01469.
-
-    Args:
-        x: one output, shape ``[batch, ...]``.
-        y: the other, same shape.
-
-    Returns:
-        Distances, shape ``[batch]``, data units.
-
-    Raises:
-        ValueError: if the shapes differ.
     """
     return _difference(x, y).abs().sum(dim=1)
 
@@ -108,12 +92,10 @@ def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> 
         Distances, shape ``[batch]``, no unit.
 
     Raises:
-        ValueError: if the shapes differ or are not images.
+        ValueError: if they are not images.
     """
-    if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError(
-            f"x is {tuple(x.shape)}, y {tuple(y.shape)}: two equal [batch, 1 or 3, height, width] are needed"
-        )
+    fits = x.shape == y.shape and x.ndim == 4 and x.shape[1] in (1, 3)
+    require(fits, "shapes", [tuple(x.shape), tuple(y.shape)], "two equal [batch, 1 or 3, height, width]")
     with torch.autocast(x.device.type, enabled=False):
         x, y = (
             nn.functional.interpolate(z.float().expand(-1, 3, -1, -1), size=224, mode="bilinear", align_corners=False)
@@ -124,8 +106,7 @@ def lpips(x: Tensor, y: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> 
 
 def _difference(x: Tensor, y: Tensor) -> Tensor:
     """Flatten x - y to ``[batch, num_dims]``, in float32 or better."""
-    if x.shape != y.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)}, y {tuple(y.shape)}: they must be equal")
+    require(x.shape == y.shape, "shapes", [tuple(x.shape), tuple(y.shape)], "one shape")
     dtype = torch.promote_types(x.dtype, torch.float32)
     return (x.to(dtype) - y.to(dtype)).flatten(1)
 

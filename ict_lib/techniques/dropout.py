@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import nn
 
 
 @contextmanager
@@ -30,8 +29,3 @@ def shared_mask(seed: int, device: torch.device) -> Iterator[None]:
             with getattr(accelerator, "device", nullcontext)(device):
                 accelerator.manual_seed(seed)
         yield
-
-
-def dropout_rates(network: nn.Module) -> list[float]:
-    """Rate of every dropout layer of a network, in order: a run's record shows that the recipe's reached each block."""
-    return [module.p for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ict_lib.checks import require
+
 
 class FourierFeatures(nn.Module):
     r"""Random Fourier features of the conditioning number, with the frequencies' scale as the dial.
@@ -27,10 +29,8 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, num_channels: int, scale: float, generator: torch.Generator | None = None):
         super().__init__()
-        if num_channels < 2 or num_channels % 2:
-            raise ValueError(f"num_channels is {num_channels}: sines and cosines need an even number")
-        if scale <= 0:
-            raise ValueError(f"scale is {scale}: it must be positive")
+        require(num_channels >= 2 and num_channels % 2 == 0, "num_channels", num_channels, "an even number")
+        require(scale > 0, "scale", scale, "a positive number")
         self.register_buffer("frequencies", scale * torch.randn(num_channels // 2, generator=generator))
 
     def forward(self, c_noise: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ class FourierFeatures(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def positional(c_noise: Tensor, num_channels: int, scale: float = 1.0, max_period: float = 10_000.0) -> Tensor:
+def positional(c_noise: Tensor, num_channels: int, scale: float = 1.0) -> Tensor:
     r"""Transformer-style features at geometrically spaced frequencies, as ADM uses on ImageNet 64.
 
     .. math:: \phi(c) = \bigl[\cos(\omega_j s c), \sin(\omega_j s c)\bigr]_j, \qquad
-        \omega_j = P^{-j / (C/2)}, \quad j = 0, \dots, C/2 - 1
+        \omega_j = 10000^{-j / (C/2)}, \quad j = 0, \dots, C/2 - 1
 
     Source: [ADM] arXiv:2105.05233; kept by [iCT] section 3.1. The released ADM code feeds 1000 times c_noise
     (``scale=1000``); whether iCT did is not known.
@@ -52,7 +52,6 @@ def positional(c_noise: Tensor, num_channels: int, scale: float = 1.0, max_perio
         c_noise: conditioning numbers, shape ``[batch]``.
         num_channels: C, number of features, even.
         scale: s, multiplies c_noise.
-        max_period: P, longest period.
 
     Returns:
         Features, shape ``[batch, num_channels]``.
@@ -60,9 +59,8 @@ def positional(c_noise: Tensor, num_channels: int, scale: float = 1.0, max_perio
     Raises:
         ValueError: if ``num_channels`` is odd or less than 2.
     """
-    if num_channels < 2 or num_channels % 2:
-        raise ValueError(f"num_channels is {num_channels}: sines and cosines need an even number")
+    require(num_channels >= 2 and num_channels % 2 == 0, "num_channels", num_channels, "an even number")
     half = num_channels // 2
     ramp = torch.arange(half, dtype=torch.float32, device=c_noise.device) / half
-    angles = scale * c_noise[:, None] * torch.exp(-math.log(max_period) * ramp)  # [batch, num_channels / 2]
+    angles = scale * c_noise[:, None] * torch.exp(-math.log(10_000) * ramp)  # [batch, num_channels / 2]
     return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,10 +1,15 @@
-"""Improvement: which noise levels are trained on, and how often."""
+"""Improvement: which noise levels are trained on, and how often.
+
+A schedule takes ascending noise levels ``[num_scales]``, data units, refuses others with a ``ValueError``, and gives
+the probabilities of the pairs ``(i, i + 1)``, float64 ``[num_scales - 1]``, sum 1.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
+from ict_lib.checks import require
 from ict_lib.grid import require_ascending
 
 
@@ -20,22 +25,17 @@ def lognormal_pmf(sigmas: Tensor, p_mean: float = -1.1, p_std: float = 2.0) -> T
     Source: [iCT] arXiv:2310.14189 section 3.5.
 
     Args:
-        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
+        sigmas: ascending noise levels.
         p_mean: mean of the logarithm of the noise level.
         p_std: its standard deviation, positive.
 
-    Returns:
-        Probabilities of the pairs ``(i, i + 1)``, shape ``[num_scales - 1]``, float64, sum 1.
-
     Raises:
-        ValueError: if ``sigmas`` does not ascend, ``p_std <= 0``, or no pair has any mass.
+        ValueError: if ``p_std <= 0``, or no pair has any mass.
     """
     require_ascending(sigmas)
-    if not p_std > 0:  # NaN too
-        raise ValueError(f"p_std is {p_std}: it must be positive")
+    require(p_std > 0, "p_std", p_std, "a positive number")
     mass = torch.erf((sigmas.double().log() - p_mean) / (math.sqrt(2) * p_std)).diff()
-    if not mass.sum() > 0:  # NaN too
-        raise ValueError(f"p_mean {p_mean} and p_std {p_std} leave no mass between {sigmas[0]} and {sigmas[-1]}")
+    require(mass.sum() > 0, "p_mean, p_std", (p_mean, p_std), "some mass on the grid")  # NaN is none
     return mass / mass.sum()
 
 
@@ -43,15 +43,6 @@ def uniform_pmf(sigmas: Tensor) -> Tensor:
     r"""The same probability for every pair, :math:`p(\sigma_i) = 1 / (N - 1)`.
 
     Source: [CT] arXiv:2303.01469, the default that [iCT] section 3.5 replaces.
-
-    Args:
-        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
-
-    Returns:
-        Probabilities, shape ``[num_scales - 1]``, float64, sum 1.
-
-    Raises:
-        ValueError: if ``sigmas`` does not ascend.
     """
     require_ascending(sigmas)
     pairs = len(sigmas) - 1

@@ -6,6 +6,7 @@ import math
 import torch
 from torch import nn
 
+from ict_lib.checks import require
 from ict_lib.recipe import Recipe
 from ict_lib.techniques.curriculum import num_scales_at
 
@@ -68,10 +69,8 @@ def ema_decay(num_scales: int, s0: int = 2, mu0: float = 0.9, released_code: boo
     Raises:
         ValueError: if ``num_scales < 2`` or not ``0 < mu0 < 1``.
     """
-    if num_scales < 2:
-        raise ValueError(f"num_scales is {num_scales}: a pair needs at least 2 levels")
-    if not 0 < mu0 < 1:
-        raise ValueError(f"mu0 is {mu0}: a decay lies between 0 and 1")
+    require(num_scales >= 2, "num_scales", num_scales, "a pair of levels, 2 or more,")
+    require(0 < mu0 < 1, "mu0", mu0, "0 < mu0 < 1")
     return math.exp(s0 * math.log(mu0) / (num_scales - released_code))
 
 
@@ -91,8 +90,7 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
     Raises:
         ValueError: if not ``0 <= decay < 1``.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay is {decay}: 0 <= decay < 1 is needed")
+    require(0 <= decay < 1, "decay", decay, "0 <= decay < 1")
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
     for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)

@@ -1,4 +1,8 @@
-"""Improvement: how much each pair of noise levels counts."""
+"""Improvement: how much each pair of noise levels counts.
+
+A weighting takes ascending noise levels ``[num_scales]``, data units, refuses others with a ``ValueError``, and gives a
+weight for each pair of neighbours, ``[num_scales - 1]``.
+"""
 
 import torch
 from torch import Tensor
@@ -7,20 +11,11 @@ from ict_lib.grid import require_ascending
 
 
 def inverse_gap(sigmas: Tensor) -> Tensor:
-    r"""Weight of each pair of neighbouring noise levels: small gaps, which sit at low noise, count more.
+    r"""Weight of each pair of neighbouring noise levels: small gaps, at low noise, count more. In 1 / data units.
 
     .. math:: \lambda(\sigma_i) = \frac{1}{\sigma_{i+1} - \sigma_i}
 
     Source: [iCT] arXiv:2310.14189 section 3.1.
-
-    Args:
-        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
-
-    Returns:
-        Weights, shape ``[num_scales - 1]``, in 1 / data units.
-
-    Raises:
-        ValueError: if ``sigmas`` does not ascend.
     """
     require_ascending(sigmas)
     return 1 / sigmas.diff()
@@ -30,15 +25,6 @@ def uniform(sigmas: Tensor) -> Tensor:
     r"""The same weight for every pair, :math:`\lambda(\sigma_i) = 1`.
 
     Source: [CT] arXiv:2303.01469, the default that [iCT] section 3.1 replaces.
-
-    Args:
-        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
-
-    Returns:
-        Ones, shape ``[num_scales - 1]``.
-
-    Raises:
-        ValueError: if ``sigmas`` does not ascend.
     """
     require_ascending(sigmas)
     return torch.ones_like(sigmas[1:])

@@ -13,7 +13,7 @@ from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.group import Alone
 from ict_lib.networks.lpips import perceptual
-from ict_lib.objective import LossOutput, check_distance
+from ict_lib.objective import LossOutput, distance_between
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
 from ict_lib.training.folder import TrainingFolder
@@ -125,7 +125,7 @@ class Training(Iterator[Metrics]):
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
         run, shape = self.run, self.data.shape
-        check_distance(run.recipe, shape, self.device, perceptual)
+        distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=self.device), perceptual)  # what it lacks, now
         student = arrange(build_model(run, shape, self.data.num_classes, self.seed).to(self.device))
         learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
         if run.compile:
@@ -186,7 +186,7 @@ class Training(Iterator[Metrics]):
         """Gather everything that the rest of the training depends on."""
         parts = {name: getattr(self.learner, name).state_dict() for name in PARTS}
         counts = {"step": self.step, "seconds": self.seconds, "last": asdict(self.last)}
-        return {"surroundings": self._surroundings, **counts, **parts}
+        return {"surroundings": self._surroundings, "evaluation": self.folder.evaluation, **counts, **parts}
 
     def _begin(self, resume: bool) -> None:
         """Take over the newest good checkpoint; all processes the same one."""
@@ -205,6 +205,8 @@ class Training(Iterator[Metrics]):
             steps = f"{low:.0f} to {high:.0f}"
             raise ValueError(f"the processes go on from steps {steps}: {self.place} must be the same folder for all")
         if self.done:
+            if self.folder:  # what was measured at the last step was measured so, whatever is asked now
+                self.folder.evaluation = state["evaluation"]
             self._end()
 
     def _end(self) -> None:

@@ -8,28 +8,17 @@ from ict_lib.config import Run
 
 @dataclass(frozen=True)
 class Metrics:
-    """What is known of a training after some step.
+    """What is known of a training after some step."""
 
-    Attributes:
-        seed: of the training.
-        step: steps taken.
-        num_scales: N at that step.
-        loss: mean over the steps since the record before.
-        images_seen: samples used, all steps together.
-        seconds: training time so far, without evaluation and without what was lost to an interruption.
-        skipped: steps so far that changed no weight because a gradient overflowed; in fp16 alone.
-        peak_memory_bytes: the most memory that the process of rank 0 has held.
-        measured: what was measured at that step, if it was due; see :mod:`ict_lib.training.measuring`.
-    """
-
-    seed: int
-    step: int
-    num_scales: int
-    loss: float
-    images_seen: int
-    seconds: float
-    skipped: int = 0
-    peak_memory_bytes: int = 0
+    seed: int  # of the training
+    step: int  # steps taken
+    num_scales: int  # N at that step
+    loss: float  # mean over the steps since the record before
+    images_seen: int  # samples used, all steps together
+    seconds: float  # training time so far, without evaluation and without what was lost to an interruption
+    skipped: int = 0  # steps so far that changed no weight because a gradient overflowed; in fp16 alone
+    peak_memory_bytes: int = 0  # the most memory that the process of rank 0 has held
+    # what was measured at that step, if it was due; see :mod:`ict_lib.training.measuring`
     measured: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> dict[str, Any]:

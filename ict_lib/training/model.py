@@ -1,7 +1,6 @@
 """The model of a run, the device that it is on, and its weights as a file that anybody can read."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.evaluation.digits import one_thread
 from ict_lib.files import write_atomically
 from ict_lib.networks.build import build_network
 from ict_lib.training.streams import WEIGHTS, stream
@@ -53,16 +53,9 @@ def compile_passes(*models: ConsistencyModel) -> None:
         model.network.compile(options={"fallback_random": True})
 
 
-@contextlib.contextmanager
-def threads_for(run: Run, device: torch.device) -> Iterator[None]:
+def threads_for(run: Run, device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Let the MLP compute on one thread of a CPU: several would wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    if run.network == "mlp" and device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return one_thread() if run.network == "mlp" and device.type == "cpu" else contextlib.nullcontext()
 
 
 def save_weights(path: Path, model: nn.Module, notes: dict[str, str] | None = None) -> None:

@@ -40,6 +40,8 @@ def main(words: list[str], training_class: Callable[..., Training] = Training) -
     try:
         run, folders = _asked(words)
         run, group = _join(run)
+        if group.rank == 0 and not os.environ.get(CALLER):  # no caller has cleared what an earlier job has left
+            next(iter(folders.values())).joinpath(FAILURE).unlink(missing_ok=True)
         from ict_lib.training.measuring import evaluate  # torch-fidelity takes a second to load
 
         for seed, folder in folders.items():

@@ -15,39 +15,25 @@ from ict_lib.training.precision import loss_scaler, passing
 
 
 class Shard(NamedTuple):
-    """A piece of a batch, which one process works on at a time.
+    """A piece of a batch, which one process works on at a time."""
 
-    Attributes:
-        x: clean samples, shape ``[shard, ...]``, data units.
-        label: class of each, shape ``[shard]``, or None.
-        generator: of its noise levels, noise and dropout mask, on the CPU.
-        share: of the batch, from 0 to 1.
-    """
-
-    x: Tensor
-    label: Tensor | None
-    generator: torch.Generator
-    share: float = 1.0
+    x: Tensor  # clean samples, shape ``[shard, ...]``, data units
+    label: Tensor | None  # class of each, shape ``[shard]``, or None
+    generator: torch.Generator  # of its noise levels, noise and dropout mask, on the CPU
+    share: float = 1.0  # of the batch, from 0 to 1
 
 
 @dataclass
 class Learner:
-    """All that a training step changes, and how its passes compute.
-
-    Attributes:
-        learning_rate: of RAdam.
-        perceptual: LPIPS's network, for a recipe that asks for it.
-        teacher: the student itself, or CT's moving average of it.
-        average: the moving average that is sampled.
-    """
+    """All that a training step changes, and how its passes compute."""
 
     student: nn.Module
     recipe: Recipe
-    learning_rate: float = 6e-4
+    learning_rate: float = 6e-4  # of RAdam
     precision: str = "fp32"
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
-    teacher: nn.Module = field(init=False)
-    average: nn.Module = field(init=False)
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None  # LPIPS's network, for a recipe that asks for it
+    teacher: nn.Module = field(init=False)  # the student itself, or CT's moving average of it
+    average: nn.Module = field(init=False)  # the moving average that is sampled
 
     def __post_init__(self):
         self.teacher, self.average = make_teacher(self.student, self.recipe), follower(self.student)
