@@ -30,7 +30,7 @@ SMALL = {
         "head_channels": 8,
         "dropout_resolution": 32,
         "embedding_scale": 1000,
-        "groups": 4,
+        "groups": 2,
     },
     "conditional": True,
     "steps": 800_000,

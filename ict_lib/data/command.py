@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ict_lib.checks import require_known
 from ict_lib.data import DATASETS, fetch
 from ict_lib.data.cache import data_folder
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> int:
     """Fetch or pack, with a bar, and say where it is; stopped, the same command goes on."""
+    require_known("data set", given.name, DATASETS)  # before there is a bar
     try:
         with tqdm(desc=given.name, unit=" images") as bar:
             for done, bar.total in fetch(given.name, given.folder, given.source):
