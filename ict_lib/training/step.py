@@ -43,7 +43,12 @@ class Learner:
 
 
 def training_step(
-    learner: Learner, shards: Iterable[Shard], step: int, total_steps: int, ema_decay: float, group: Alone
+    learner: Learner,
+    shards: Iterable[Shard],
+    step: int,
+    total_steps: int,
+    ema_decay: float,
+    group: Alone,
 ) -> LossOutput:
     """Take one step: loss, gradient, RAdam, and the averages that follow.
 
@@ -61,10 +66,9 @@ def training_step(
         The loss of the whole batch, and what this process contributed to it.
     """
     learner.optimizer.zero_grad()
-    parts = [_backward(learner, shard, step, total_steps) for shard in shards]
-    loss, each, low, high, scales = zip(*parts, strict=True)
-    output = LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
-    group.add_up([output.loss, *(weight.grad for weight in learner.weights if weight.grad is not None)])
+    output = _together([_backward(learner, shard, step, total_steps) for shard in shards])
+    gradients = [weight.grad for weight in learner.weights if weight.grad is not None]
+    group.add_up([output.loss, *gradients])
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     follow(learner.teacher, learner.student, learner.recipe, output.num_scales)
@@ -82,6 +86,12 @@ def _backward(learner: Learner, shard: Shard, step: int, total_steps: int) -> Lo
     part = output.loss * share
     learner.scaler.scale(part).backward()
     return output._replace(loss=part.detach())
+
+
+def _together(parts: list[LossOutput]) -> LossOutput:
+    """Put the parts of one process together."""
+    loss, each, low, high, scales = zip(*parts, strict=True)
+    return LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
 
 
 def fit(
