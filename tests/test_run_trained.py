@@ -154,6 +154,6 @@ def test_a_network_that_diffusers_cannot_hold_is_refused_in_one_line(project, ca
     finished(**MLP)
     assert main(["export", "digits/adm-small", "made"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("refused: network is ResidualMLP: ")
+    assert err.startswith("refused: network is 'ResidualMLP': ")
     assert err.count("\n") == 1
     assert not (project / "made").exists()
