@@ -16,21 +16,13 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
 class LossOutput(NamedTuple):
-    """What one evaluation of the objective gives.
+    """What one evaluation of the objective gives."""
 
-    Attributes:
-        loss: mean over the batch, with gradient, a scalar.
-        per_sample: weighted distance of each sample, shape ``[batch]``, no gradient.
-        sigma_lo: noise level that the teacher saw, shape ``[batch]``.
-        sigma_hi: noise level that the student saw, shape ``[batch]``.
-        num_scales: N at this step.
-    """
-
-    loss: Tensor
-    per_sample: Tensor
-    sigma_lo: Tensor
-    sigma_hi: Tensor
-    num_scales: int
+    loss: Tensor  # mean over the batch, with gradient, a scalar
+    per_sample: Tensor  # weighted distance of each sample, shape ``[batch]``, no gradient
+    sigma_lo: Tensor  # noise level that the teacher saw, shape ``[batch]``
+    sigma_hi: Tensor  # noise level that the student saw, shape ``[batch]``
+    num_scales: int  # N at this step
 
 
 class Levels(NamedTuple):

@@ -17,22 +17,17 @@ MOST_FLOATS = 2**28  # 1 GiB: more than CIFAR-10 as floats, less than ImageNet
 class Dataset:
     """Labelled images, ready to train on.
 
-    Attributes:
-        pixels: shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, or floating point
-            in [-1, 1].
-        labels: int64, shape ``[num]``, in ``0 .. num_classes - 1``.
-        flip: whether an image is as good as its mirror image; training then draws one of the two.
-        stored: if the pixels are mapped from a file, in which they stay, the SHA-256 that stands for them.
-
     Raises:
         ValueError: if there are no images, or these or the labels are not as above.
     """
 
+    # shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, or floating point in [-1, 1]
     pixels: Tensor
-    labels: Tensor
+    labels: Tensor  # int64, shape ``[num]``, in ``0 .. num_classes - 1``
     num_classes: int
     name: str
-    flip: bool = False
+    flip: bool = False  # whether an image is as good as its mirror image; training then draws one of the two
+    # if the pixels are mapped from a file, in which they stay, the SHA-256 that stands for them
     stored: str | None = None
     _ahead: list[tuple[Tensor, Future[Tensor]]] = field(default_factory=list, init=False, repr=False)
 

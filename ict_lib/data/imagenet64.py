@@ -32,23 +32,14 @@ SHAPE, SUM = (3, 64, 64), 32  # bytes of a SHA-256
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """All that decides a packed file.
+    """All that decides a packed file."""
 
-    Attributes:
-        names: of the files; they tell one source from another.
-        classes: their names.
-        labels: int64, shape ``[num]``.
-        stops: int64, the index behind the last image of each stretch.
-        read: gives the images of a stretch, by its number, uint8 ``[stretch, 3, 64, 64]``.
-        threads: that may read at once; None takes one or more a core.
-    """
-
-    names: list[str]
-    classes: list[str]
-    labels: np.ndarray
-    stops: np.ndarray
-    read: Callable[[int], np.ndarray]
-    threads: int | None = None
+    names: list[str]  # of the files; they tell one source from another
+    classes: list[str]  # their names
+    labels: np.ndarray  # int64, shape ``[num]``
+    stops: np.ndarray  # int64, the index behind the last image of each stretch
+    read: Callable[[int], np.ndarray]  # gives the images of a stretch, by its number, uint8 ``[stretch, 3, 64, 64]``
+    threads: int | None = None  # that may read at once; None takes one or more a core
 
 
 def load(folder: str | Path | None = None, verify: bool = False) -> Dataset:

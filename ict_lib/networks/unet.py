@@ -14,19 +14,13 @@ from ict_lib.networks.blocks import Norm, convolution, zeroed
 
 
 class Level(NamedTuple):
-    """One resolution: channels, rate of dropout, and the blocks, each told by its attention.
+    """One resolution: channels, rate of dropout, and the blocks, each told by its attention."""
 
-    Attributes:
-        width: channels.
-        dropout: rate.
-        down: for each block on the way down, channels of a head of the attention that follows; 0 for no attention.
-        up: the same on the way up, with one block more.
-    """
-
-    width: int
-    dropout: float
+    width: int  # channels
+    dropout: float  # rate
+    # for each block on the way down, channels of a head of the attention that follows; 0 for no attention
     down: list[int]
-    up: list[int]
+    up: list[int]  # the same on the way up, with one block more
 
 
 def plan_levels(
