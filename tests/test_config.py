@@ -197,6 +197,7 @@ def test_checking_a_run_needs_no_torch():
     python("import ict_lib.config, ict_lib.run.notebook, sys; assert 'torch' not in sys.modules")
 
 
+@pytest.mark.slow
 def test_training_needs_no_jupyter_and_loads_half_a_second_after_torch():
     """Processor time, since other programs may be running; the fastest of three."""
     end = "; print(time.process_time())"

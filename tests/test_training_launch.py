@@ -21,6 +21,7 @@ from ict_lib.training.launch import LOG, WorkerError
 from tests.launch_workers import CASES, LONG, outcome, weights
 from tests.test_training_loop import small
 
+pytestmark = pytest.mark.slow  # three processes load torch for each training
 ROOT = Path(__file__).resolve().parents[1]
 
 

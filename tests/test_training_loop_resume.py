@@ -98,12 +98,19 @@ def test_an_interruption_in_the_middle_of_a_record_is_one_too(tmp_path):
 LONG = {"steps": 60, "checkpoint_every": 3}
 
 
+def to_its_end(settings, folder):
+    list(train(settings, folder=folder))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_killed_again_and_again_at_any_moment_it_ends_with_the_same_bits(tmp_path, recipe):
     settings, kills, rng = small(recipe=RECIPES[recipe], **LONG), 0, random.Random()
+    context = multiprocessing.get_context("forkserver")  # a copy of this process might wait for threads it has not
+    context.set_forkserver_preload([__name__])
     while read_result(tmp_path) is None:
         assert kills < 100
-        child = multiprocessing.get_context("fork").Process(target=lambda: list(train(settings, folder=tmp_path)))
+        child = context.Process(target=to_its_end, args=(settings, tmp_path))
         before = steps_in(tmp_path)
         child.start()
         while child.is_alive() and steps_in(tmp_path) == before:
