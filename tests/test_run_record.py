@@ -19,7 +19,8 @@ from ict_lib.run.record import exists, manifest_of, read, spread, table, write
 from ict_lib.training.surroundings import device_name, peak_memory, versions
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDED = sorted(path.parent for path in (ROOT / "runs").rglob("manifest.json"))
+LEFT = {path.parent for path in (ROOT / "runs").rglob("manifest.json")}
+RECORDED = sorted(folder for folder in LEFT if "preview" not in folder.parts)  # what the pages make is no record
 MADE_WITH = {
     "versions": {"python": "3.11", "torch": "2.0"},
     "device": "CPU, 1 thread",
