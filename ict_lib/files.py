@@ -36,6 +36,15 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a dict; None where there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def json_lines(lines: Iterable[dict[str, Any]]) -> bytes:
     """Write dicts as JSON, one a line."""
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -71,11 +80,9 @@ def hold(folder: Path) -> BaseFileLock:
 
 def _holder(folder: Path) -> str:
     """Say who holds a folder."""
-    try:
-        holder = json.loads((folder / HOLDER).read_bytes())
-        return f"process {holder['process']} on {holder['machine']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+    holder = read_json(folder / HOLDER) or {}
+    known = {"process", "machine"} <= holder.keys()
+    return f"process {holder['process']} on {holder['machine']}" if known else "another process"
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -1,6 +1,5 @@
 """What a training leaves in its folder: metrics, checkpoints, looks, weights, and at its end a result."""
 
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from ict_lib.checks import difference, require
 from ict_lib.config import EVALUATION, Run, identity
-from ict_lib.files import hold, json_lines, read_lines, write_atomically, write_json
+from ict_lib.files import hold, json_lines, read_json, read_lines, write_atomically, write_json
 from ict_lib.training import checkpoint
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import save_weights
@@ -79,7 +78,7 @@ class TrainingFolder:
     @staticmethod
     def settings_in(path: Path) -> dict[str, Any]:
         """Read the settings of the training whose files are in a folder; nothing where there are none."""
-        return _read(path / IDENTITY) or {}
+        return read_json(path / IDENTITY) or {}
 
     def _cut(self, step: int, last: dict[str, Any]) -> None:
         """Drop lines and looks of later steps, which will be made again; add the line that an interruption kept out."""
@@ -117,16 +116,7 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def read_result(path: Path) -> dict[str, Any] | None:
     """Read what a finished training has left in a folder, whatever its settings; None where there is none."""
-    return _read(path / RESULT) if (path / WEIGHTS).is_file() else None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read a dict; None where there is none, or it is damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_json(path / RESULT) if (path / WEIGHTS).is_file() else None
 
 
 def best_of(path: Path) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Training with many processes of this machine, over ``torchrun``: metrics arrive as from one process."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from weakref import WeakSet
 
 import torch
@@ -18,7 +17,7 @@ from ict_lib.checks import require
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
-from ict_lib.files import read_lines, write_json
+from ict_lib.files import read_json, read_lines, write_json
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.training import checkpoint
 from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_result
@@ -222,9 +221,8 @@ class Launched(Iterator[Metrics]):
 
     def _failure(self) -> WorkerError:
         """Read what a process has left, or else the end of the log."""
-        try:
-            left: dict[str, Any] = json.loads((self.place / FAILURE).read_bytes())
+        left = read_json(self.place / FAILURE) or {}
+        if {"rank", "message", "traceback"} <= left.keys():
             return WorkerError(left["rank"], left["message"], left["traceback"])
-        except (OSError, ValueError, KeyError):
-            text = (self.place / LOG).read_text("utf8", errors="replace")
-            return WorkerError(None, f"exit code {self._torchrun.returncode}", text[-4000:])
+        text = (self.place / LOG).read_text("utf8", errors="replace")
+        return WorkerError(None, f"exit code {self._torchrun.returncode}", text[-4000:])
