@@ -12,6 +12,7 @@ from ict_lib.evaluation.fidelity import fidelity, inception_weights
 from ict_lib.exact.distances import frechet_distance, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
+from ict_lib.training.streams import stream
 
 QUICK = 2048  # images of a quick evaluation at most
 BLOCK = 2500  # images at most that are drawn from one random stream
@@ -45,8 +46,6 @@ def draw(
     Raises:
         ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
     """
-    from ict_lib.training.streams import stream  # here, because training imports this module
-
     group, blocks = group or Alone(), max(1, -(-num // BLOCK))
     size, labels = -(-num // blocks), _labels(model, data, num, stream(seed, 1))
     images: list[Tensor] = []
