@@ -74,6 +74,15 @@ def start_browser(kind: str, program: str, driver: str, profile: Path):
     return webdriver.Chrome(options=options, service=ChromeService(driver))
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own, with the current folder in it."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "ict_lib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A selenium driver; skipped where there is no browser, an error where CI=true."""

@@ -48,15 +48,6 @@ def made(results=RESULTS, **changes):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project of its own."""
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "ict_lib").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def written(project):
     """The folder of a record in a project of its own."""
     folder = project / "runs" / "a"

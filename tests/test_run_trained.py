@@ -36,15 +36,6 @@ ASKED = {
 LABELS = torch.tensor([1, 2, 3, 3])
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project of its own, with the current folder in it."""
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "ict_lib").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def weights_of(seed):
     return results_folder("digits/adm-small") / f"seed-{seed}" / WEIGHTS
 
@@ -57,8 +48,9 @@ def finished(**changes):
         models[seed] = build_model(run, entry.shape, entry.num_classes, seed).eval()
         for parameter in models[seed].parameters():
             nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(seed))
-        weights_of(seed).parent.mkdir(parents=True, exist_ok=True)
-        save_weights(weights_of(seed), models[seed])
+        weights = results_folder(run.name) / f"seed-{seed}" / WEIGHTS
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(weights, models[seed])
     left = [{"result": {"seed": seed, **MEASURED}, "surroundings": MADE_WITH} for seed in run.seeds]
     write(results_folder(run.name), manifest_of(run, left), [], "")
     return models
