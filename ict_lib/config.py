@@ -60,6 +60,8 @@ class Run:
     num_samples: int = 2000  # images drawn for each full measurement
     sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10
     tensorboard: bool = False  # write TensorBoard's files too
+    # of a study: label -> fields that differ; each is trained with each of its seeds, and all go into one table
+    variants: dict = field(default_factory=dict)
     # field, or ``recipe.dropout`` and the like -> where its value comes from: one of ``MARKS``, and a note
     sources: dict = field(default_factory=dict)
 
@@ -84,6 +86,7 @@ class Run:
         for name, source in self.sources.items():
             mark = str(source).split(" ")[0]
             require(mark in MARKS, f"the source of {name}", source, f"one of {', '.join(MARKS)}, and perhaps a note,")
+        variants_of(self)  # refuses what one of them cannot be
 
     def _check_shards(self) -> None:
         """Refuse shards that do not make a batch, or that the processes cannot share equally."""
@@ -111,7 +114,7 @@ EVERY = ("log_every", "checkpoint_every", "milestone_every", "evaluate_every", "
 POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", *EVERY)
 EVALUATION = ("num_samples", "sigma_mid")  # what the numbers at the end depend on, besides the weights
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
-SHOWN = ("name", "notebook", "preset", "tensorboard", "sources")
+SHOWN = ("name", "notebook", "preset", "tensorboard", "sources", "variants")
 HARMLESS = (*SHOWN, *EVALUATION, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
 
 
@@ -146,6 +149,23 @@ def run_from(values: dict[str, Any]) -> Run:
     require_known("preset", preset, PRESETS)
     require(isinstance(changes, dict), "recipe", changes, "a dict of fields to change, such as {dropout: 0.1},")
     return Run(**{**values, "recipe": override(PRESETS[preset], changes)})
+
+
+def variants_of(run: Run) -> dict[str, Run]:
+    """Make the runs of a study, by their labels; a variant with a ``preset`` of its own starts from that recipe.
+
+    Raises:
+        ValueError: if a label or a variant is refused.
+    """
+    whole, made = run.to_dict() | {"variants": {}}, {}
+    for label, changes in run.variants.items():
+        named = isinstance(label, str) and re.fullmatch(r"[a-z0-9.+-]*[a-z0-9]", label) is not None
+        require(named, "the label of a variant", label, "lower-case letters, digits, dots and dashes")
+        require(isinstance(changes, dict), f"variant {label}", changes, "a dict of fields")
+        before, recipe = {} if "preset" in changes else whole["recipe"], changes.get("recipe") or {}
+        require(isinstance(recipe, dict), f"the recipe of variant {label}", recipe, "a dict of fields")
+        made[label] = run_from({**whole, **changes, "recipe": {**before, **recipe}})
+    return made
 
 
 def identity(run: Run, seed: int) -> dict[str, Any]:

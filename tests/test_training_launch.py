@@ -41,8 +41,17 @@ def runs(process):
         return False
 
 
+EARLIER = set()  # what other test files have left running below this process, such as their fork server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _earlier():
+    EARLIER.update(below())
+
+
 def below(process=None):
-    return [one for one in (process or psutil.Process()).children(recursive=True) if runs(one)]
+    """The processes below this one or another, but for those that were there before these tests."""
+    return [one for one in (process or psutil.Process()).children(recursive=True) if runs(one) and one not in EARLIER]
 
 
 def workers(process=None):

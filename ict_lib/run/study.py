@@ -1,0 +1,132 @@
+"""A study: variants of one run, trained side by side on this machine, with one table for all of them."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ict_lib.checks import require_known
+from ict_lib.config import Run, identity, run_from, variants_of
+from ict_lib.data import load_dataset
+from ict_lib.evaluation.measure import prepare
+from ict_lib.files import json_lines, read_json, read_lines, results_folder, write_atomically, write_json
+from ict_lib.training import Training, checkpoint
+from ict_lib.training.folder import LOOKS, finished
+from ict_lib.training.measuring import evaluate
+from ict_lib.training.model import pick_device
+from ict_lib.training.program import watch
+
+TABLE, SAMPLES = "table.jsonl", "samples"
+MADE_WITH = ("commit", "code", "device")  # of a training's surroundings, in its row
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study has left so far."""
+
+    run: Run
+    rows: list[dict[str, Any]]  # one a training: ``variant``, ``seed``, its results, and what it was made with
+    folder: Path
+
+    def result(self, key: str, variant: str) -> list[float]:
+        """Return one result of every seed of a variant.
+
+        Raises:
+            ValueError: if there is no such variant, or a training lacks the result.
+        """
+        require_known("variant", variant, self.run.variants)
+        rows = [row for row in self.rows if row["variant"] == variant]
+        for row in rows:
+            require_known("result", key, row)
+        return [row[key] for row in rows]
+
+
+def read(name: str) -> Study:
+    """Read what a study has left.
+
+    Raises:
+        FileNotFoundError: if it has left nothing, with the command that makes it.
+    """
+    folder = results_folder(name)
+    manifest = read_json(folder / "manifest.json")
+    if manifest is None:
+        raise FileNotFoundError(f"study {name!r} has no record yet: `make run RUN={name}` makes it")
+    return Study(run_from(manifest["run"]), read_lines(folder / TABLE), folder)
+
+
+def execute_study(run: Run) -> Study:
+    """Train what the table of a study lacks, as many at a time as there are processors; on an accelerator one.
+
+    The table is written after each training. What is interrupted goes on where it was; a row stays as long as the
+    settings that decide it are the same.
+    """
+    folder, data = results_folder(run.name), load_dataset(run.data)
+    prepare(data)
+    table = {key: row for key, row in _rows(folder).items() if row["settings"] == _settings(run).get(key)}
+    missing = [key for key in _settings(run) if key not in table]
+    folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
+    write_json(folder / "manifest.json", {"run": run.to_dict()})
+    for key, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
+        table[key] = row
+        write_atomically(folder / TABLE, json_lines(table[key] for key in _settings(run) if key in table))
+    return read(run.name)
+
+
+def _rows(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(row["variant"], row["seed"]): row for row in read_lines(folder / TABLE)}
+
+
+def _settings(run: Run) -> dict[tuple[str, int], str]:
+    """Map each training of a study, ``(variant, seed)``, to a short hash of all that decides its row, in order."""
+    found = {}
+    for label, one in variants_of(run).items():
+        for seed in one.seeds:
+            decisive = json.dumps([identity(one, seed), one.num_samples, one.sigma_mid], sort_keys=True)
+            found[label, seed] = hashlib.sha256(decisive.encode()).hexdigest()[:12]
+    return found
+
+
+def _trained(run: Run, folder: Path, keys: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], dict]]:
+    """Train, and yield each row as it is there."""
+    workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=watch) as pool:
+        waiting = {pool.submit(_train, run.to_dict(), str(folder), *key): key for key in keys}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _train(values: dict[str, Any], folder: str, label: str, seed: int) -> dict[str, Any]:
+    """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
+    run = run_from(values)
+    one, place = variants_of(run)[label], Path(folder) / label / f"seed-{seed}"
+    if not finished(place, identity(one, seed)):
+        for _ in Training(one, seed, place, evaluate=evaluate):
+            pass
+    left = finished(place, identity(one, seed))
+    checkpoint.clear(place, milestones=True)
+    if seed == one.seeds[0]:
+        _keep_samples(place, Path(folder) / SAMPLES / f"{label}.png")
+    made = {name: left["surroundings"][name] for name in MADE_WITH}
+    return {"variant": label, "settings": _settings(run)[label, seed], **left["result"], **made}
+
+
+def _keep_samples(place: Path, path: Path) -> None:
+    """Keep the last look at a training: the same noise for every variant."""
+    newest = max((place / LOOKS).glob("step-*.png"), default=None)
+    if newest is not None:
+        write_atomically(path, newest.read_bytes())
