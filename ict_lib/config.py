@@ -36,7 +36,9 @@ class Run:
     notebook: str = "book/reproduce.ipynb"  # that papermill executes, from the top of the project
     preset: Literal["CT", "ICT", "ICT_DEEP"] = "ICT"  # the recipe to start from
     recipe: Recipe = ICT  # the design choices
-    data: Literal["digits", "fashion_mnist", "cifar10", "imagenet64"] = "digits"  # the data set
+    data: Literal["ring", "two_moons", "spiral", "checkerboard", "digits", "fashion_mnist", "cifar10", "imagenet64"] = (
+        "digits"
+    )
     network: Literal["mlp", "small_unet", "ncsnpp", "adm"] = "mlp"  # the raw network
     network_options: dict = field(default_factory=dict)  # the network's own arguments, such as ``{"width": 256}``
     conditional: bool = False  # give the network the labels

@@ -46,6 +46,7 @@ ALL = {
     "sigma_mid": 0.5,
     "tensorboard": True,
     "sources": {"steps": "A", "recipe.s1": "own shorter than the paper's"},
+    "variants": {"ict": {"preset": "ICT"}},
 }
 # Another value of each field that does not decide the weights; all others do.
 HARMLESS = {
@@ -64,6 +65,7 @@ HARMLESS = {
     "sigma_mid": 0.6,
     "tensorboard": False,
     "sources": {},
+    "variants": {},
 }
 DECISIVE = {
     "preset": "ICT",

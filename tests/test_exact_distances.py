@@ -11,7 +11,7 @@ from torch import nn
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from ict_lib.data import load_dataset
-from ict_lib.exact.distances import frechet_distance, self_consistency_error, sliced_wasserstein
+from ict_lib.exact.distances import frechet_distance, self_consistency_error, share_on_data, sliced_wasserstein
 
 SIGMAS = torch.tensor([0.002, 0.1, 1.0, 80.0], dtype=torch.float64)
 SPREAD = 0.5  # of the Gaussian data below
@@ -274,3 +274,36 @@ def test_no_gradient_is_recorded(trajectories):
     frechet_distance(trajectories[0], trajectories[1])  # points that want a gradient are no error
     sliced_wasserstein(trajectories[0], trajectories[1])
     assert trajectories.grad is None
+
+
+# The share of samples on the data
+
+
+def test_of_fresh_data_the_share_is_that_of_the_quantile():
+    data, fresh = draw(4000, 2, seed=1), draw(4000, 2, seed=2)
+    assert share_on_data(fresh, data) == pytest.approx(0.95, abs=0.015)
+    assert share_on_data(fresh, data, quantile=0.5) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_share_against_the_definition_written_out():
+    data, samples = draw(41, 3, seed=1), 3 * draw(30, 3, seed=2)
+    known, fresh = data[:21].numpy(), data[21:].numpy()
+    reach = np.quantile([np.linalg.norm(known - x, axis=1).min() for x in fresh], 0.95)
+    near = [np.linalg.norm(known - x, axis=1).min() <= reach for x in samples.numpy()]
+    assert share_on_data(samples, data) == np.mean(near)
+    assert 0 < share_on_data(samples, data) < 1
+
+
+def test_copies_are_on_the_data_and_what_is_far_is_not():
+    data = draw(100, 2)
+    assert share_on_data(data[:40], data) == 1
+    assert share_on_data(data + 100, data) == 0
+
+
+def test_a_share_of_sets_that_do_not_fit_is_refused():
+    with pytest.raises(ValueError, match="the same size a sample"):
+        share_on_data(draw(5, 2), draw(5, 3))
+    with pytest.raises(ValueError, match="quantile is 1"):
+        share_on_data(draw(5, 2), draw(5, 2), quantile=1)
+    with pytest.raises(ValueError, match="num >= 2"):
+        share_on_data(draw(5, 2), draw(1, 2))

@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from ict_lib.exact.mixture import Mixture
-from ict_lib.exact.toy import ring, three_modes, two_points
+from ict_lib.exact.toy import checkerboard, ring, spiral, three_modes, two_moons, two_points
 
 POINT = Mixture(torch.ones(1), torch.tensor([[0.4]], dtype=torch.float64), torch.zeros(1))
 PRESETS = {
@@ -235,3 +235,49 @@ def test_presets_refuse_what_makes_no_sense():
 def test_the_denoiser_has_the_gradient_of_finite_differences():
     x = points(ring(), 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ring().denoiser(x, 0.4), (x,))
+
+
+# Points without a density, for trainings
+
+
+DRAWN = {"two_moons": two_moons, "spiral": spiral, "checkerboard": checkerboard}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_points_lie_in_the_square_and_the_generator_decides_them(name):
+    first, again, other = (DRAWN[name](5000, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert (first.shape, first.dtype) == ((5000, 2), torch.float64)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.abs().max() <= 1
+    assert 0.35 < first.std() < 0.55  # what the scalings assume, sigma_data = 0.5, is not far
+
+
+def test_moons_are_two_half_circles_of_one_radius():
+    drawn = two_moons(4000, torch.Generator().manual_seed(0), std=0.0) / 0.58 + torch.tensor([0.5, 0.25])
+    upper = (drawn.norm(dim=1) - 1).abs() < 1e-12
+    lower = ((drawn - torch.tensor([1.0, 0.5])).norm(dim=1) - 1).abs() < 1e-12
+    assert (upper | lower).all()
+    assert upper.double().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (drawn[upper, 1] >= 0).all()
+    assert (drawn[lower & ~upper, 1] <= 0.5).all()
+
+
+def test_the_spiral_has_one_arm_of_one_and_a_half_turns_evenly_filled():
+    drawn = spiral(20_000, torch.Generator().manual_seed(0), std=0.0)
+    radius = drawn.norm(dim=1)
+    assert (radius.min().item(), radius.max().item()) == (pytest.approx(0.1, abs=0.02), pytest.approx(0.9, abs=1e-3))
+    turned = 3 * math.pi * (radius - 0.1) / 0.8
+    expected = radius[:, None] * torch.stack([turned.cos(), turned.sin()], dim=1)
+    torch.testing.assert_close(drawn, expected)
+    inner = (radius < 0.5).double().mean().item()  # r from 0.1 to 0.9 with density 2 r / 0.8
+    assert inner == pytest.approx((0.5**2 - 0.1**2) / (0.9**2 - 0.1**2), abs=0.015)
+
+
+def test_the_checkerboard_fills_its_eight_dark_squares_alike_and_no_other():
+    drawn = checkerboard(16_000, torch.Generator().manual_seed(0))
+    column, row = (drawn / 0.43 + 2).floor().long().unbind(dim=1)
+    assert ((column + row) % 2 == 0).all()
+    counts = (4 * row + column).bincount(minlength=16)
+    assert counts[counts > 0].tolist() == pytest.approx(8 * [2000], rel=0.08)
+    assert (counts > 0).sum() == 8

@@ -98,6 +98,12 @@ def test_the_manifest_names_what_the_network_did_not_take_from_the_recipe(networ
     assert made(network=network)["recipe_unused"] == unused
 
 
+def test_trap_20_the_manifest_states_the_lag_of_an_ema_teacher_as_a_share_of_the_training():
+    assert made(steps=6000)["teacher_lag"] == pytest.approx(717.3 / 6000, rel=1e-3)
+    assert made(steps=6000, recipe={"mu0": 0.01})["teacher_lag"] < 0.003
+    assert made(preset="ICT", steps=6000)["teacher_lag"] == 0
+
+
 # Value: the records that are kept
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ict_lib.recipe import CT, ICT, LADDER
-from ict_lib.techniques.teacher import ema_decay, ema_update, follow, follower, make_teacher
+from ict_lib.techniques.teacher import ema_decay, ema_update, follow, follower, lag, make_teacher
 from tests import mutants
 
 
@@ -51,6 +51,19 @@ def test_trap_16_the_released_code_is_a_switch(num_scales):
     assert released == pytest.approx(mutants.ema_decay_of_released_code(num_scales), rel=1e-12)
     assert released == pytest.approx(ema_decay(num_scales - 1), rel=1e-12)
     assert released < ema_decay(num_scales)
+
+
+@pytest.mark.parametrize(("steps", "share"), [(800_000, 0.0009), (6_000, 0.12)])
+def test_trap_20_the_lag_of_cts_teacher_does_not_shrink_with_the_run(steps, share):
+    assert lag(CT, steps) == pytest.approx(717, abs=0.5)
+    assert lag(CT, steps) / steps == pytest.approx(share, rel=0.05)
+
+
+def test_the_lag_is_the_mean_age_of_the_weights_in_the_average():
+    decay = ema_decay(151, mu0=0.5)
+    age = sum(k * (1 - decay) * decay ** (k - 1) for k in range(1, 20_000))  # the newest weights are one step old
+    assert lag(replace(CT, mu0=0.5), 6000) == pytest.approx(age, rel=1e-6)
+    assert lag(ICT, 6000) == 0
 
 
 def check_a_tenth_of_the_way(implementation):

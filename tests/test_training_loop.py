@@ -2,6 +2,8 @@
 
 import copy
 import math
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -242,3 +244,15 @@ def test_an_interrupted_training_says_so_and_a_closed_one_ends():
 def test_a_seed_below_zero_is_refused():
     with pytest.raises(ValueError, match="seed is -1: seed >= 0 is needed"):
         train(small(), seed=-1)
+
+
+def test_trap_20_a_teacher_that_lags_more_than_a_hundredth_of_the_training_is_said():
+    with pytest.warns(UserWarning, match=r"teacher lags 717 steps at the end, 0.12 of this run: a lower mu0"):
+        Training(small(recipe=CT, steps=6000))
+
+
+@pytest.mark.parametrize(("recipe", "steps"), [(ICT, 12), (CT, 72_000), (replace(CT, mu0=0.01), 6000)])
+def test_trap_20_a_teacher_that_keeps_up_is_not_warned_of(recipe, steps):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Training(small(recipe=recipe, steps=steps))

@@ -1,7 +1,8 @@
-"""Data sets, by name: one entry says all of each. `exact.toy` is apart: its mixtures are drawn, not loaded."""
+"""Data sets, by name: one entry says all of each."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +22,11 @@ class Entry:
 
     name: str
     num: int  # images of the training part
-    shape: tuple[int, int, int]  # of one image, ``(channel, height, width)``
+    shape: tuple[int, ...]  # of one image, ``(channel, height, width)``, or of a point, ``(2,)``
     num_classes: int
     flip: bool  # whether an image is as good as its mirror image
-    extractor: Literal["digits", "inception"]  # the network whose features measure images of this kind
+    # the network whose features measure images of this kind; points are measured as they are
+    extractor: Literal["digits", "inception", "none"]
     load: Callable[..., Dataset]  # reads it from a folder, else from the `data_folder`
     hub_name: str | None = None  # on the Hugging Face hub, if it is there
     torchvision: str | None = None  # the class that downloads it, if it can be downloaded
@@ -33,6 +35,7 @@ class Entry:
 
 FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
 _ENTRIES = (
+    *(Entry(name, small.POINTS, (2,), 1, False, "none", partial(small.points, name)) for name in small.TOYS),
     Entry("digits", 1_797, (1, 8, 8), 10, False, "digits", small.digits),
     Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", small.fashion_mnist, FASHION, "FashionMNIST"),
     Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", small.cifar10, CIFAR, "CIFAR10"),
@@ -101,5 +104,6 @@ def stand_in(name: str, num: int | None = None) -> Dataset:
     entry, generator = DATASETS[name], torch.Generator().manual_seed(0)
     num = entry.num if num is None else num
     pixels = torch.randint(256, (num, *entry.shape), dtype=torch.uint8, generator=generator)
+    pixels = pixels if len(entry.shape) == 3 else pixels / 127.5 - 1
     labels = torch.randint(entry.num_classes, (num,), generator=generator)
     return Dataset(pixels, labels, entry.num_classes, f"stand-in of {name}", entry.flip)

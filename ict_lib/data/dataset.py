@@ -21,7 +21,7 @@ class Dataset:
         ValueError: if there are no images, or these or the labels are not as above.
     """
 
-    # shape ``[num, channel, height, width]``; uint8 levels p that stand for p / 127.5 - 1, or floating point in [-1, 1]
+    # ``[num, channel, height, width]``, or points ``[num, 2]``; uint8 levels p, for p / 127.5 - 1, or floats in [-1, 1]
     pixels: Tensor
     labels: Tensor  # int64, shape ``[num]``, in ``0 .. num_classes - 1``
     num_classes: int
@@ -33,8 +33,8 @@ class Dataset:
 
     def __post_init__(self):
         pixels, labels, floats = self.pixels, self.labels, self.pixels.is_floating_point()
-        fits = pixels.ndim == 4 and len(pixels) > 0 and (floats or pixels.dtype == torch.uint8)
-        rule = "uint8 or floating point [num, channel, height, width] with num >= 1"
+        fits = pixels.ndim in (2, 4) and len(pixels) > 0 and (floats or pixels.dtype == torch.uint8)
+        rule = "uint8 or floating point [num, channel, height, width] or [num, 2] with num >= 1"
         require(fits, "the form of pixels", f"{pixels.dtype} {list(pixels.shape)}", rule)
         low, high = torch.aminmax(pixels) if floats else (0, 0)
         fits = low >= -1 and high <= 1  # also refuses NaN
@@ -50,7 +50,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of one image, ``(channel, height, width)``."""
+        """Return the shape of one image, ``(channel, height, width)``, or of a point, ``(2,)``."""
         return tuple(self.pixels.shape[1:])
 
     @property

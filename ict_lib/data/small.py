@@ -1,4 +1,4 @@
-"""The data sets that are read whole into memory: digits, Fashion-MNIST, CIFAR-10. Their readers are slow to import."""
+"""The data sets that are whole in memory: points, digits, Fashion-MNIST, CIFAR-10. Their readers are slow to import."""
 
 import gzip
 import hashlib
@@ -11,12 +11,28 @@ import torch
 
 from ict_lib.data.cache import data_folder, fetch_command
 from ict_lib.data.dataset import Dataset
+from ict_lib.exact import toy
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 FASHION_MNIST = {  # MD5 uncompressed: Debian compresses without the name and the date that others keep
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
 }
+
+
+POINTS = 10_000  # of a toy
+TOYS = {
+    "ring": lambda num, generator: toy.ring(radius=0.7, std=0.035).sample(num, generator),
+    "two_moons": toy.two_moons,
+    "spiral": toy.spiral,
+    "checkerboard": toy.checkerboard,
+}
+
+
+def points(name: str, folder: str | Path | None = None) -> Dataset:
+    """Draw 10,000 points of a toy, the same each time: float32 ``[10000, 2]``, of one class; they need no folder."""
+    drawn = TOYS[name](POINTS, torch.Generator().manual_seed(0)).float()
+    return Dataset(drawn, torch.zeros(POINTS, dtype=torch.int64), num_classes=1, name=name)
 
 
 def digits(folder: str | Path | None = None) -> Dataset:

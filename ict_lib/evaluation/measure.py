@@ -9,7 +9,7 @@ from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import digits_features
 from ict_lib.evaluation.fidelity import fidelity, inception_weights
-from ict_lib.exact.distances import frechet_distance, sliced_wasserstein
+from ict_lib.exact.distances import frechet_distance, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
 from ict_lib.training.streams import stream
@@ -40,8 +40,8 @@ def draw(
         group: of processes; None draws alone.
 
     Returns:
-        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; none in
-        the processes of higher rank than 0, which have no use for them.
+        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; or
+        points ``[num, 2]``; none in the processes of higher rank than 0, which have no use for them.
 
     Raises:
         ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
@@ -55,7 +55,8 @@ def draw(
         label = labels if labels is None else labels[place].to(next(model.parameters()).device)
         parts = group.gather(sample(model, size, data.shape, sigmas, stream(seed, 0, number), label))
         images += [part.cpu() for part in parts[: blocks - first]] if group.rank == 0 else []
-    return torch.cat(images)[:num].clamp(-1, 1) if images else torch.empty(0, *data.shape)
+    drawn = torch.cat(images)[:num] if images else torch.empty(0, *data.shape)
+    return drawn.clamp(-1, 1) if len(data.shape) == 3 else drawn
 
 
 def _labels(model: ConsistencyModel, data: Dataset, num: int, generator: torch.Generator) -> Tensor | None:
@@ -74,6 +75,8 @@ def quick(
 ) -> dict[str, float]:
     """Measure ``frechet_pixels_1_step``, squared data units, of as many images as the data have: a training's curve.
 
+    Of points it is ``sliced_wasserstein_1_step``, data units.
+
     Of large data sets a fixed random part counts. The number compares with itself over a training, with nothing else.
     """
     mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
@@ -81,6 +84,9 @@ def quick(
     images = draw(model, data, len(chosen), (sigma_max,), seed, group)
     if len(images) == 0:  # a process of higher rank than 0
         return {}
+    if len(data.shape) == 1:
+        lines = torch.Generator().manual_seed(0)
+        return {"sliced_wasserstein_1_step": sliced_wasserstein(images, data.batch(chosen), generator=lines)}
     return {"frechet_pixels_1_step": frechet_distance(images, data.batch(chosen))}
 
 
@@ -110,17 +116,22 @@ def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
 
     Returns:
         What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; of the digits also Frechet distances on pixels and on
-        features that are not rounded to 8 bits, and the sliced Wasserstein distance.
+        features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points the latter alone, and
+        the :func:`~ict_lib.exact.distances.share_on_data`.
 
     Raises:
         ValueError: if there are fewer than 10 images, or one is not finite.
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
     """
     extractor, found = extractor_of(data.name), {}
+    real, generator = data.images if extractor != "inception" else None, torch.Generator().manual_seed(0)
+    if extractor == "none":
+        found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
+        found["on_data"] = share_on_data(images, real)
     if extractor == "digits":
-        real, generator = data.images, torch.Generator().manual_seed(0)
         found["frechet_pixels"] = frechet_distance(images, real)
         found["frechet_features"] = frechet_distance(digits_features(images), digits_features(real))
         found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
-    found |= fidelity(images, data, extractor)
+    if extractor != "none":
+        found |= fidelity(images, data, extractor)
     return {f"{name}_{steps}": value for name, value in found.items()}

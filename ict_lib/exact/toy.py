@@ -34,5 +34,37 @@ def ring(num_modes: int = 8, radius: float = 1.0, std: float = 0.05) -> Mixture:
     return Mixture(ones / num_modes, means, std * ones)
 
 
+def two_moons(num: int, generator: torch.Generator | None = None, std: float = 0.025) -> Tensor:
+    """Draw points ``[num, 2]`` of two half circles that reach into each other, within [-1, 1]; ``std`` blurs them."""
+    angle, lower = _uniform(num, generator) * math.pi, _uniform(num, generator) < 0.5
+    x = torch.where(lower, 1 - angle.cos(), angle.cos()) - 0.5
+    y = torch.where(lower, 0.5 - angle.sin(), angle.sin()) - 0.25
+    return 0.58 * torch.stack([x, y], dim=1) + std * _normal(num, generator)
+
+
+def spiral(num: int, generator: torch.Generator | None = None, std: float = 0.02) -> Tensor:
+    """Draw points ``[num, 2]`` of one arm of one and a half turns, evenly along it, within [-1, 1]."""
+    radius = (0.1**2 + _uniform(num, generator) * (0.9**2 - 0.1**2)).sqrt()  # even along an arm of equal turns
+    angle = 3 * math.pi * (radius - 0.1) / 0.8
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + std * _normal(num, generator)
+
+
+def checkerboard(num: int, generator: torch.Generator | None = None, half_width: float = 0.86) -> Tensor:
+    """Draw points ``[num, 2]`` of the dark squares of a board of 4 by 4, centred; its sides are straight and sharp."""
+    row = (_uniform(num, generator) * 4).floor()
+    column = 2 * (_uniform(num, generator) * 2).floor() + row % 2
+    corner = torch.stack([column, row], dim=1)
+    inside = torch.rand(num, 2, generator=generator, dtype=torch.float64)
+    return (corner + inside - 2) * (half_width / 2)
+
+
+def _uniform(num: int, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(num, generator=generator, dtype=torch.float64)
+
+
+def _normal(num: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(num, 2, generator=generator, dtype=torch.float64)
+
+
 def _row(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)

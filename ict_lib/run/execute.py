@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ict_lib.checks import require
 from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
@@ -42,6 +43,7 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
         RuntimeError: if what measures the images is missing, or another process works on this run.
     """
     run = run if isinstance(run, Run) else run_from(run)
+    require(not run.variants, "variants", list(run.variants), "none, or execute_study,")
     data, folder = load_dataset(run.data), results_folder(run.name)
     prepare(data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:

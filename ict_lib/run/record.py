@@ -10,6 +10,7 @@ from typing import Any
 from ict_lib.config import Run, run_from
 from ict_lib.files import json_lines, read_lines, results_folder, write_atomically, write_json
 from ict_lib.networks.build import unused_fields
+from ict_lib.techniques.teacher import lag
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,15 @@ def manifest_of(run: Run, left: list[dict[str, Any]]) -> dict[str, Any]:
         left: for each seed, what its training has left: ``result`` and ``surroundings``.
 
     Returns:
-        Plain values. A seed whose surroundings differ from those of the first says so itself.
+        Plain values; ``teacher_lag`` is an EMA teacher's at the end, as a share of the training. A seed whose
+        surroundings differ from those of the first says so itself.
     """
     first, results = left[0]["surroundings"], [one["result"] for one in left]
     others = [{} if one["surroundings"] == first else {"surroundings": one["surroundings"]} for one in left]
     return {
         "run": run.to_dict(),
         "recipe_unused": unused_fields(run.network),
+        "teacher_lag": lag(run.recipe, run.steps) / run.steps,
         **first,
         "seconds": sum(result["seconds"] for result in results),
         "images_seen": sum(result["images_seen"] for result in results),

@@ -1,6 +1,7 @@
 """A study: variants of one run, trained side by side on this machine, with one table for all of them."""
 
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -11,20 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ict_lib.checks import require_known
 from ict_lib.config import Run, identity, run_from, variants_of
 from ict_lib.data import load_dataset
-from ict_lib.evaluation.measure import prepare
+from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.files import json_lines, read_json, read_lines, results_folder, write_atomically, write_json
+from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
-from ict_lib.training.folder import LOOKS, finished
-from ict_lib.training.measuring import evaluate
+from ict_lib.training.folder import LOOKS, WEIGHTS, finished
+from ict_lib.training.measuring import FINAL, evaluate
 from ict_lib.training.model import pick_device
 from ict_lib.training.program import watch
 
 TABLE, SAMPLES = "table.jsonl", "samples"
+FEW = 500  # points that are kept to be shown
 MADE_WITH = ("commit", "code", "device")  # of a training's surroundings, in its row
 
 
@@ -120,13 +124,22 @@ def _train(values: dict[str, Any], folder: str, label: str, seed: int) -> dict[s
     left = finished(place, identity(one, seed))
     checkpoint.clear(place, milestones=True)
     if seed == one.seeds[0]:
-        _keep_samples(place, Path(folder) / SAMPLES / f"{label}.png")
+        _keep_samples(one, place, Path(folder) / SAMPLES / label)
     made = {name: left["surroundings"][name] for name in MADE_WITH}
     return {"variant": label, "settings": _settings(run)[label, seed], **left["result"], **made}
 
 
-def _keep_samples(place: Path, path: Path) -> None:
-    """Keep the last look at a training: the same noise for every variant."""
+def _keep_samples(run: Run, place: Path, path: Path) -> None:
+    """Keep samples of a training, from the same noise for every variant.
+
+    Of images it is the last look; of points, half precision ``[2, 500, 2]``, in one step and in two.
+    """
     newest = max((place / LOOKS).glob("step-*.png"), default=None)
     if newest is not None:
-        write_atomically(path, newest.read_bytes())
+        write_atomically(path.with_name(f"{path.name}.png"), newest.read_bytes())
+        return
+    model, data, content = read_model(place / WEIGHTS, run, run.seeds[0]), load_dataset(run.data), io.BytesIO()
+    top, mid = run.recipe.sigma_max, run.sigma_mid
+    drawn = [draw(model, data, FEW, sigmas, FINAL).half().numpy() for sigmas in ((top,), (top, mid))]
+    np.save(content, np.stack(drawn))
+    write_atomically(path.with_name(f"{path.name}.npy"), content.getvalue())

@@ -1,0 +1,42 @@
+"""Sets of images whose distance from the data tells what a distance is worth: from no learning to a perfect memory."""
+
+import torch
+from torch import Tensor
+
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.data.dataset import Dataset
+from ict_lib.evaluation.measure import draw
+
+
+def yardsticks(untrained: ConsistencyModel, data: Dataset, num: int, seed: int = 0) -> dict[str, Tensor]:
+    """Make images by what is known without training, the worst first; a model should beat all but the last.
+
+    Args:
+        untrained: with its initial weights; draws in one step from sigma = 80.
+        data: the truth; all of it must fit into memory.
+        num: images of each set.
+        seed: of all that is drawn.
+
+    Returns:
+        By name, images in [-1, 1], each ``[num, channel, height, width]``: ``untrained network``, ``mean image``,
+        ``clipped Gaussian`` with the data's mean and covariance, ``bootstrap``, the data drawn with replacement.
+    """
+    generator, images = torch.Generator().manual_seed(seed), data.images.cpu()
+    flat = images.flatten(1).double()  # [n, d]
+    mean = flat.mean(dim=0)
+    _, scale, axes = torch.linalg.svd(flat - mean, full_matrices=False)
+    noise = torch.randn(num, len(scale), generator=generator, dtype=torch.float64)
+    gaussian = mean + noise * scale / (len(flat) - 1) ** 0.5 @ axes  # [num, d]
+    again = torch.randint(len(images), (num,), generator=generator)
+    return {
+        "untrained network": draw(untrained, data, num, (80.0,), seed),
+        "mean image": mean.to(images).view(1, *data.shape).expand(num, *data.shape),
+        "clipped Gaussian": gaussian.clamp(-1, 1).to(images).view(num, *data.shape),
+        "bootstrap": images[again],
+    }
+
+
+def halves(data: Dataset, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Split the data into two random halves: how far apart two samples of the truth are."""
+    mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    return tuple(data.images.cpu()[mixed].tensor_split(2))

@@ -1,0 +1,154 @@
+"""Variants of one run and their table: `ict_lib.run.study`."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from ict_lib.config import run_from, variants_of
+from ict_lib.run import study
+from ict_lib.run.execute import execute
+from ict_lib.run.study import execute_study
+from tests.test_run_execute import TINY, make_project
+
+pytestmark = pytest.mark.slow  # processes that load torch for each study
+ROOT = Path(__file__).resolve().parents[1]
+PLAIN = {**TINY, "name": "tried", "preset": "CT", "variants": {}}
+VARIANTS = {"verbatim": {}, "mu0.5": {"recipe": {"mu0": 0.5}}, "ict": {"preset": "ICT", "seeds": [0, 3]}}
+NOT_ALIKE = ("seconds", "peak_memory_bytes")
+
+
+def tried(**changes):
+    return run_from({**PLAIN, "variants": {**VARIANTS, **changes}})
+
+
+def numbers(rows):
+    return [{name: value for name, value in row.items() if name not in NOT_ALIKE} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("study")))
+        yield Path.cwd()
+
+
+@pytest.fixture(scope="module")
+def whole(project):
+    return execute_study(tried())
+
+
+# Value: a row is what the run alone would have left
+
+
+def test_there_is_a_row_for_each_seed_of_each_variant_in_their_order(whole):
+    rows = [(row["variant"], row["seed"]) for row in whole.rows]
+    assert rows == [("verbatim", 0), ("mu0.5", 0), ("ict", 0), ("ict", 3)]
+    assert whole.result("precision_1_step", "ict") == [row["precision_1_step"] for row in whole.rows[2:]]
+    assert len({row["frechet_pixels_1_step"] for row in whole.rows}) == 4
+
+
+def test_a_row_is_what_the_variant_gives_as_a_run_of_its_own(whole):
+    record = execute(run_from({**TINY, "name": "alone", "preset": "ICT"}))
+    (alone,) = record.manifest["results"]
+    row = whole.rows[2]
+    assert {name: row[name] for name in alone if name not in NOT_ALIKE} == {
+        name: value for name, value in alone.items() if name not in NOT_ALIKE
+    }
+    assert row["code"] == record.manifest["code"]
+
+
+def test_a_variant_with_a_preset_starts_from_it_and_others_from_the_studys_recipe():
+    run = run_from({**PLAIN, "recipe": {"s1": 40}, "variants": VARIANTS})
+    found = variants_of(run)
+    assert (found["mu0.5"].recipe.s1, found["mu0.5"].recipe.mu0, found["mu0.5"].recipe.teacher) == (40, 0.5, "ema")
+    assert found["ict"].recipe == run_from({"preset": "ICT"}).recipe
+    assert found["verbatim"].recipe == run.recipe
+
+
+# Invariant: what is there is not made again, and nothing of it is lost
+
+
+def test_it_leaves_one_table_a_manifest_and_pictures_to_be_kept(whole):
+    read = study.read("tried")
+    assert (read.run, read.rows) == (tried(), whole.rows)
+    assert sorted(path.name for path in whole.folder.glob("samples/*")) == ["ict.png", "mu0.5.png", "verbatim.png"]
+    assert list(whole.folder.rglob("checkpoint*")) == []
+
+
+def test_only_what_the_table_lacks_is_trained(whole):
+    table = whole.folder / study.TABLE
+    before, times = table.read_text(), {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*.safetensors")}
+    table.write_text("".join(line for line in before.splitlines(keepends=True) if "mu0.5" not in line))
+    (whole.folder / "mu0.5" / "seed-0" / "result.json").unlink()  # as if it had been cut off before its end
+    (whole.folder / "mu0.5" / "seed-0" / "weights.safetensors").unlink()
+    again = execute_study(tried())
+    assert numbers(again.rows) == numbers(map(json.loads, before.splitlines()))
+    others = {path: time for path, time in times.items() if "mu0.5" not in str(path)}
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+
+
+def test_after_a_kill_the_rest_is_trained_and_no_process_is_left(whole):
+    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
+    values = {**tried().to_dict(), "name": "killed"}
+    command = [sys.executable, "-c", script, json.dumps(values)]
+    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    table, deadline = whole.folder.parent / "killed" / study.TABLE, time.monotonic() + 120
+    while not table.exists() and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    below = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.wait()
+    assert table.exists()
+    assert psutil.wait_procs(below, timeout=10)[1] == []
+    assert numbers(execute_study(run_from(values)).rows) == numbers(whole.rows)
+
+
+def test_of_points_some_are_kept_the_same_noise_for_all(project):
+    options = {"data": "ring", "sigma_mid": 0.3, "variants": {"ct": {}, "ict": {"preset": "ICT"}}}
+    found = execute_study(run_from({**PLAIN, **options, "name": "points"}))
+    kept = {path.stem: np.load(path) for path in found.folder.glob("samples/*.npy")}
+    assert set(kept) == {"ct", "ict"}
+    assert all((points.shape, points.dtype) == ((2, 500, 2), np.float16) for points in kept.values())
+    assert not np.array_equal(kept["ct"], kept["ict"])
+    assert set(found.rows[0]) > {"sliced_wasserstein_1_step", "on_data_2_steps"}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"Big": {}}, "the label of a variant is 'Big': lower-case letters"),
+        ({"..": {}}, "the label of a variant is"),
+        ({"a": 3}, "variant a is 3: a dict"),
+        ({"a": {"recipe": 3}}, "the recipe of variant a is 3: a dict"),
+        ({"a": {"recipe": {"droput": 0.1}}}, "did you mean 'dropout'"),
+        ({"a": {"stepps": 1}}, "did you mean 'steps'"),
+        ({"a": {"batch_size": 0}}, "batch_size > 0"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused_before_anything_is_loaded(variants, message):
+    with pytest.raises(ValueError, match=message):
+        run_from({**PLAIN, "variants": variants})
+
+
+def test_a_study_is_not_executed_as_if_it_had_no_variants(project):
+    with pytest.raises(ValueError, match=r"variants is \['verbatim', 'mu0.5', 'ict'\]: none, or execute_study"):
+        execute(tried())
+
+
+def test_what_is_not_there_is_named(whole):
+    with pytest.raises(FileNotFoundError, match="study 'none' has no record yet: `make run RUN=none` makes it"):
+        study.read("none")
+    with pytest.raises(ValueError, match=r"unknown variant 'mu05': did you mean 'mu0\.5'"):
+        whole.result("precision_1_step", "mu05")
+    with pytest.raises(ValueError, match="unknown result 'precision': did you mean 'precision_1_step'"):
+        whole.result("precision", "ict")
