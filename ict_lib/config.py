@@ -170,6 +170,12 @@ def variants_of(run: Run) -> dict[str, Run]:
     return made
 
 
+def trainings_of(run: Run) -> dict[str, tuple[Run, int]]:
+    """Map the folder of each training of a run, below that of its results, to what is trained and with which seed."""
+    runs = {f"{label}/": one for label, one in variants_of(run).items()} or {"": run}
+    return {f"{label}seed-{seed}": (one, seed) for label, one in runs.items() for seed in one.seeds}
+
+
 def identity(run: Run, seed: int) -> dict[str, Any]:
     """Gather everything that decides the weights of one training, as plain values."""
     decisive = {name: value for name, value in run.to_dict().items() if name not in HARMLESS}

@@ -29,7 +29,7 @@ def text(chapter):
 
 
 def test_the_pages_are_there():
-    names = ["introduction", "consistency_model", "teacher", "reproduce", "scale"]
+    names = ["introduction", "consistency_model", "teacher", "baseline", "reproduce", "scale"]
     assert [f"book/{name}" for name in names] == CHAPTERS
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ict_lib.checks import require
-from ict_lib.config import Run, read_run, run_from
+from ict_lib.config import Run, read_run, run_from, trainings_of
 from ict_lib.files import hold, project_root, results_folder
 
 DRY_STEPS, DRY_IMAGES = 3, 100
@@ -29,7 +29,8 @@ def main(given: argparse.Namespace) -> int:
     lock = hold(results_folder(run.name))
     if given.anew:
         forget(run)
-    trainings = f"{len(run.seeds)} training{'s' * (len(run.seeds) > 1)} of {run.steps:,} steps"
+    number = len(trainings_of(run))
+    trainings = f"{number} training{'s' * (number > 1)} of {run.steps:,} steps"
     print(f"run {run.name}: {trainings} in {run.notebook}", file=sys.stderr)
     try:
         notebook = execute_notebook(values, run)
@@ -63,8 +64,12 @@ def shortened(run: Run) -> dict[str, Any]:
     """
     measured = {"measure_every": DRY_STEPS} if run.measure_every else {}
     often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
-    name, seeds = f"preview/{run.name}", run.seeds[:1]
-    return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
+    short = {**often, "seeds": run.seeds[:1], "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
+    variants = {
+        label: {**changes, **{k: v for k, v in short.items() if k in changes}}
+        for label, changes in run.variants.items()
+    }
+    return {**short, "name": f"preview/{run.name}", "variants": variants}
 
 
 def checked(values: dict[str, Any]) -> Run:
@@ -87,8 +92,10 @@ def forget(run: Run) -> None:
     """
     from ict_lib.training.folder import TrainingFolder
 
-    for seed in run.seeds:
-        folder = TrainingFolder(results_folder(run.name) / f"seed-{seed}", run, seed)
+    top = results_folder(run.name)
+    (top / "table.jsonl").unlink(missing_ok=True)  # of a study
+    for place, (one, seed) in trainings_of(run).items():
+        folder = TrainingFolder(top / place, one, seed)
         folder.empty()
         folder.release()
 
