@@ -1,9 +1,9 @@
-// Docutils marks a bibliography as a list whose entries are not list items: screen readers then announce an empty list.
-for (const list of document.querySelectorAll(".citation-list[role='list']")) list.removeAttribute("role");
-// A folded cell is named by its visible words ("Show code cell source"), not by MyST-NB's other ones.
-document.querySelectorAll("details.hide > summary[aria-label]").forEach((summary) => summary.removeAttribute("aria-label"));
-// A wide formula is shown from its beginning.
-addEventListener("load", async () => {
-  await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("div.math, mjx-container[display='true']")) formula.scrollLeft = 0;
-});
+// What scrolls sideways can be reached by keyboard.
+const reach = () => {
+  for (const place of document.querySelectorAll(".bd-article :is(pre, mjx-container[display], .text_html, .pst-scrollable-table-container)")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+};
+addEventListener("load", reach);
+addEventListener("resize", reach);
