@@ -12,9 +12,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import yaml
 from bs4 import BeautifulSoup, Tag
 from execute import BUILD, ROOT
+from PIL import Image
 from web_assets import node
 
 HTML = BUILD / "html"
@@ -49,10 +51,12 @@ def source_of(place: Tag) -> str:
 
 
 def write_formulas(pages: dict[Path, BeautifulSoup]) -> None:
-    """Put typeset formulas into the pages; a ``\\tag`` becomes a number beside its formula, as a label's does."""
+    r"""Put typeset formulas into the pages; a ``\tag`` becomes a number beside its formula, as a label's does."""
     places = [place for page in pages.values() for place in page.select(".math")]
     sources = [source_of(place) for place in places]
-    found, css = typeset([(TAG.sub("", source), place.name == "div") for source, place in zip(sources, places, strict=True)])
+    found, css = typeset(
+        [(TAG.sub("", source), place.name == "div") for source, place in zip(sources, places, strict=True)]
+    )
     for place, source, html in zip(places, sources, found, strict=True):
         for text in place.find_all(string=True, recursive=False):
             text.extract()
@@ -79,14 +83,29 @@ def mend(page: BeautifulSoup) -> None:
         toggle["aria-label"] = toggle["title"]
 
 
+def sort_stills(page: BeautifulSoup, folder: Path) -> None:
+    """Tell the style sheet what each still figure is: a plot, or opaque pictures; and which are wide."""
+    for image in page.select(".cell_output img[src$='.png']"):
+        with Image.open(folder / image["src"]) as still:
+            opaque = np.asarray(still.convert("RGBA"))[..., 3] > 200
+        height, width = opaque.shape
+        image["class"] = ["pictures" if opaque.mean() > 0.3 else "plot", *(["wide"] if width > 1.8 * height else [])]
+        image["width"], image["height"] = width, height
+        image.wrap(page.new_tag("div", attrs={"class": "still"}))
+
+
 def texts(page: BeautifulSoup) -> dict[str, str]:
     """What a page says, as a whole under the empty name, and in each of its sections, ``#name``."""
     main = BeautifulSoup(str(page.select_one("[role=main] article") or ""), "html.parser")
     for element in main.select(UNSPOKEN):
         element.extract()
-    for fraction in reversed(main.select("mfrac")):
-        over, under = (part.get_text() for part in fraction.find_all(recursive=False))
-        fraction.replace_with(f"({over})/({under})" if len(over + under) > 2 else f"{over}/{under}")
+    for fraction in main.select("mfrac"):
+        over, under = fraction.find_all(recursive=False)
+        for part in (over, under):
+            if len(part.get_text()) > 1:
+                part.insert(0, "(")
+                part.append(")")
+        under.insert_before("/")
     sections = {"": main} | {f"#{section['id']}": section for section in main.select("section[id]")}
     return {name: " ".join(section.get_text().split()) for name, section in sections.items()}
 
@@ -122,6 +141,7 @@ def finish() -> None:
     (STATIC / "search_texts.js").write_text(f"const PAGE_TEXTS = {json.dumps(said, ensure_ascii=False)};\n", "utf8")
     for path, page in pages.items():
         mend(page)
+        sort_stills(page, path.parent)
         link(page, "../" * len(path.relative_to(HTML).parent.parts))
         path.write_text(str(page), "utf8")
     for script in (STATIC / "scripts").glob("fontawesome.js*"):

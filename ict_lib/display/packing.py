@@ -34,6 +34,15 @@ def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.n
     return array
 
 
+def gaps_of(white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a picture that are white from edge to edge: what lies between tiles.
+
+    Args:
+        white: whether each pixel is white, ``[rows, columns]``.
+    """
+    return np.flatnonzero(white.all(axis=1)), np.flatnonzero(white.all(axis=0))
+
+
 class Packer:
     """Collects arrays into one block of bytes, each array once."""
 
@@ -120,7 +129,10 @@ def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> di
         raise ValueError(f"{name} holds a value that is not finite; all must be finite")
     low, high = image.value_range
     levels = np.clip((pixels - low) / (high - low), 0, 1) * 255
-    return {"mark": "image", "colored": image.colored, "pixels": packer.add(np.rint(levels).astype(np.uint8))}
+    levels = np.rint(levels).astype(np.uint8)
+    white = (levels if image.colored else levels[..., None]) == 255  # [*sliders, rows, columns, colours]
+    gaps = [found.tolist() for found in gaps_of(white.all(axis=(*range(len(counts)), -1)))]
+    return {"mark": "image", "colored": image.colored, "gaps": gaps, "pixels": packer.add(levels)}
 
 
 def _panel(number: int, panel: Panel, counts: Sequence[int], packer: Packer) -> dict[str, object]:
