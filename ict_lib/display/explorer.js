@@ -31,20 +31,18 @@ function buildPanel(panel, number) {
   place.append(picture);
   const name = panel.title || [panel.y_label, panel.x_label].filter(Boolean).join(" against ") || `panel ${number + 1}`;
   const id = freshId();
-  let [width, drawer, before] = [0, null, null];
+  let [drawer, before] = [null, null];
+  const fit = () => {
+    const width = Math.round(place.clientWidth) || 420; // not on the page yet
+    drawer = image ? imageDrawer(picture, panel.marks[0]) : plotDrawer(picture, panel, width, id);
+    before = null; // all is to be drawn
+  };
   const draw = (at, index) => {
-    const now = Math.round(place.clientWidth) || 420; // not on the page yet
-    if (now !== width) {
-      drawer = image ? drawer || imageDrawer(picture, panel.marks[0]) : plotDrawer(picture, panel, now, id);
-      if (!image) before = null; // all is to be drawn
-    }
-    width = now;
-    const changed = (mark) => !before || moved(mark, before, index);
-    if (!image || changed(panel.marks[0])) drawer(at, changed);
+    drawer(at, (mark) => !before || moved(mark, before, index));
     before = index;
   };
   const describe = (state) => picture.setAttribute("aria-label", `${name}, at ${state}`);
-  return { place, draw, describe };
+  return { place, fit, draw, describe };
 }
 
 function buildSlider(slider, axis, model) {
@@ -110,9 +108,8 @@ function render({ model, el }) {
   spoken.setAttribute("role", "status");
   root.append(spoken);
   el.append(root);
-  let [width, rest] = [0, 0];
+  let [width, rest] = [-1, 0];
   const draw = () => {
-    width = root.clientWidth;
     const index = model.get("index");
     for (const part of [...sliders, ...readouts]) part.update(index);
     for (const panel of panels) panel.draw((reference) => valuesAt(buffer, reference, index), index);
@@ -128,10 +125,14 @@ function render({ model, el }) {
     clearTimeout(rest);
     rest = setTimeout(() => { spoken.textContent = tell(); }, 400);
   };
-  const observer = new ResizeObserver(() => {
-    if (root.clientWidth !== width) draw(); // the height follows from the width
-  });
-  draw();
+  const fit = () => { // the height follows from the width
+    if (root.clientWidth === width) return;
+    width = root.clientWidth;
+    for (const panel of panels) panel.fit();
+    draw();
+  };
+  const observer = new ResizeObserver(fit);
+  fit();
   tell();
   observer.observe(root);
   model.on("change:index", move);

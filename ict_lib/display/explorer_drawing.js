@@ -73,13 +73,15 @@ function styleOf(mark) {
 }
 
 // Draws a picture of pixels; what lies between its tiles stays empty.
-function imageDrawer(picture, { pixels, colored, gaps }) {
+function imageDrawer(picture, mark) {
+  const { pixels, colored, gaps } = mark;
   const [rows, columns] = pixels.shape.slice(colored ? -3 : -2);
   Object.assign(picture, { width: columns, height: rows });
   const context = picture.getContext("2d");
   const shown = context.createImageData(columns, rows);
   const step = colored ? 3 : 1;
-  return (at) => {
+  return (at, changed) => {
+    if (!changed(mark)) return;
     const values = at(pixels);
     for (let i = 0, from = 0; i < shown.data.length; i += 4, from += step) {
       shown.data[i] = values[from];
