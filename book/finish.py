@@ -84,13 +84,13 @@ def mend(page: BeautifulSoup) -> None:
 
 
 def sort_stills(page: BeautifulSoup, folder: Path) -> None:
-    """Tell the style sheet what each still figure is: a plot, or opaque pictures; and which are wide."""
+    """Tell the style sheet what each still figure is, a plot or opaque pictures, and its own width."""
     for image in page.select(".cell_output img[src$='.png']"):
         with Image.open(folder / image["src"]) as still:
             opaque = np.asarray(still.convert("RGBA"))[..., 3] > 200
         height, width = opaque.shape
-        image["class"] = ["pictures" if opaque.mean() > 0.3 else "plot", *(["wide"] if width > 1.8 * height else [])]
-        image["width"], image["height"] = width, height
+        image["class"] = ["pictures" if opaque.mean() > 0.3 else "plot"]
+        image["width"], image["height"], image["style"] = width, height, f"--own-width: {width}px"
         image.wrap(page.new_tag("div", attrs={"class": "still"}))
 
 

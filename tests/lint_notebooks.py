@@ -1,4 +1,4 @@
-"""Checks what ruff does not: notebooks store no outputs, no sentence has a fold bar, no file names a machine's place."""
+"""Checks what ruff does not: notebooks store no outputs, no bar stands above a sentence, no file names a machine."""
 
 from __future__ import annotations
 

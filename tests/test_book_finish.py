@@ -97,7 +97,7 @@ def test_plots_and_pictures_are_told_apart(finish, tmp_path, opaque, kind):
     page = soup('<div class="cell_output"><img src="a.png" alt="words"></div>')
     finish.sort_stills(page, tmp_path)
     image = page.select_one(".still > img")
-    assert image["class"] == [kind, "wide"]
+    assert image["class"] == [kind]
     assert (image["width"], image["height"], image["alt"]) == (100, 20, "words")
 
 
