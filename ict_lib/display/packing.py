@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ict_lib.display.parts import Area, Image, Line, Mark, Panel, Points, Readout, Slider
+from ict_lib.display.parts import Area, Image, Mark, Panel, Points, Readout, Slider
 
 
 def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.ndarray:
@@ -35,11 +35,7 @@ def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.n
 
 
 def gaps_of(white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a picture that are white from edge to edge: what lies between tiles.
-
-    Args:
-        white: whether each pixel is white, ``[rows, columns]``.
-    """
+    """Rows and columns that are white from edge to edge, of ``[rows, columns]``: what lies between tiles."""
     return np.flatnonzero(white.all(axis=1)), np.flatnonzero(white.all(axis=0))
 
 
@@ -113,11 +109,8 @@ def _limits(name: str, arrays: list[np.ndarray], scale: str, margin: float) -> l
 def _style(mark: Mark, order: int) -> dict[str, object]:
     """Say how a mark is drawn."""
     style = {"label": mark.label, "color": order if mark.color is None else mark.color}
-    if isinstance(mark, Line):
-        return style | {"mark": "line", "dashed": mark.dashed}
-    if isinstance(mark, Points):
-        return style | {"mark": "points", "size": mark.size}
-    return style | {"mark": "area"}
+    own = {key: getattr(mark, key) for key in ("dashed", "size") if hasattr(mark, key)}
+    return style | own | {"mark": type(mark).__name__.lower()}
 
 
 def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> dict[str, object]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def use_style() -> None:
     """Set the look of every figure of the book: seaborn's quiet theme and colour-blind-safe palette."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", rc={"axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True})
-    plt.rcParams.update({"figure.facecolor": "none", "axes.facecolor": "none"})  # the page is the paper, light or dark
+    paper = {"figure.facecolor": "none", "axes.facecolor": "none"}  # the page itself, light or dark
+    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True} | paper)
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
