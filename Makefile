@@ -59,4 +59,4 @@ bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes;
 	$(PYTHON) -m ict_lib bench gpu --limit 520 $(CASES)
 
 clean: ## delete what was built, installed and cached
-	rm -rf _build _vendor node_modules $(VENV) .pytest_cache .ruff_cache
+	rm -rf _build node_modules $(VENV) .pytest_cache .ruff_cache

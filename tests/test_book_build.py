@@ -203,6 +203,17 @@ def test_an_unreadable_state_counts_as_none(project):
     assert execute.read_json(execute.KEYS) == {}
 
 
+def test_lint_finds_a_fold_bar_above_a_sentence():
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["hide-input"]},
+        "source": ["x = 1\n", "say(f'{x}') if x else None"],
+    }
+    assert lint_notebooks.fold_bars({"cells": [cell]})
+    assert not lint_notebooks.fold_bars({"cells": [cell | {"metadata": {"tags": ["remove-input"]}}]})
+    assert not lint_notebooks.fold_bars({"cells": [cell | {"source": ["say('x')\n", "plt.show()"]}]})
+
+
 def test_lint_finds_stored_results_and_machine_paths():
     cell = {"cell_type": "code", "outputs": [], "execution_count": None}
     assert lint_notebooks.stored_results({"cells": [cell], "metadata": {}}) == []

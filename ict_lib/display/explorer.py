@@ -45,8 +45,9 @@ class Explorer(anywidget.AnyWidget):
         ... )
     """
 
-    # One module for the browser: the pure functions first, then what draws with them.
-    _esm = (_HERE / "explorer_scales.js").read_text("utf8") + (_HERE / "explorer.js").read_text("utf8")
+    # One module for the browser: the pure functions first, then what draws with them, then what holds all together.
+    _parts = ("explorer_scales.js", "explorer_drawing.js", "explorer.js")
+    _esm = "".join((_HERE / part).read_text("utf8") for part in _parts)
     _css = (_HERE / "explorer.css").read_text("utf8")
 
     index = traitlets.List(traitlets.Int()).tag(sync=True)

@@ -7,6 +7,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from ict_lib.display.packing import gaps_of
+
 if TYPE_CHECKING:
     from ict_lib.run.record import Record
 
@@ -14,13 +16,18 @@ if TYPE_CHECKING:
 def use_style() -> None:
     """Set the look of every figure of the book: seaborn's quiet theme and colour-blind-safe palette."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", rc={"axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True})
+    paper = {"figure.facecolor": "none", "axes.facecolor": "none"}  # the page itself, light or dark
+    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True} | paper)
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
-    """Show a picture without axes, pixels crisp: a grid, or a run's ``samples.png`` as it was read."""
-    top = 255 if sheet.dtype == np.uint8 else 1.0
-    ax.imshow(sheet, cmap="gray", interpolation="nearest", vmin=0, vmax=top)
+    """Show a picture without axes, pixels crisp, nothing between tiles: a grid, or a run's ``samples.png`` as read."""
+    levels = sheet / (255 if sheet.dtype == np.uint8 else 1)
+    levels = levels[..., :3] if levels.ndim == 3 else np.stack([levels] * 3, axis=-1)
+    rows, columns = gaps_of((levels == 1).all(axis=-1))
+    shown = np.dstack([levels, np.ones(levels.shape[:2])])
+    shown[rows], shown[:, columns] = 0, 0
+    ax.imshow(shown, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title)
 
