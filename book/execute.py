@@ -1,7 +1,7 @@
 """Executes the chapters side by side, each in a kernel of its own, and keeps what they show in jupyter-cache.
 
 A chapter is executed again where its code cells changed, a file of the library that its imports reach, a run's record,
-a table of the book, the pinned packages, or Python.
+a table of the book, the project's address, the pinned packages, or Python.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def key(page: str) -> str:
         library = kept((ROOT / "ict_lib").rglob("*"))
     records = (path for path in (ROOT / "runs").rglob("*") if path.suffix in RECORDS)
     read_too = kept([*records, *(ROOT / "book").glob("*.csv"), ROOT / "requirements.txt"])
-    return digest({*library, *read_too}, json.dumps(cells, sort_keys=True))
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+    return digest({*library, *read_too}, json.dumps([cells, settings.get("repository")], sort_keys=True))
 
 
 def read_json(path: Path) -> dict:

@@ -84,10 +84,11 @@ def mend(page: BeautifulSoup) -> None:
 
 
 def sort_stills(page: BeautifulSoup, folder: Path) -> None:
-    """Tell the style sheet what each still figure is, a plot or opaque pictures, and its own width."""
+    """Tell the style sheet what each still figure is, a plot or pictures, and its width, and readers what it shows."""
     for image in page.select(".cell_output img[src$='.png']"):
         with Image.open(folder / image["src"]) as still:
             opaque = np.asarray(still.convert("RGBA"))[..., 3] > 200
+            image["alt"] = still.info.get("Description", image.get("alt", ""))  # of `ict_lib.display.plots.still`
         height, width = opaque.shape
         image["class"] = ["pictures" if opaque.mean() > 0.3 else "plot"]
         image["width"], image["height"], image["style"] = width, height, f"--own-width: {width}px"

@@ -60,7 +60,7 @@ class Run:
     evaluate_every: int = 300  # steps between two quick evaluations (Frechet distance on pixels, a few samples)
     measure_every: int | None = None  # steps between two full ones, with the best weights kept; None: at the end alone
     num_samples: int = 2000  # images drawn for each full measurement
-    sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10
+    sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10 [B]
     tensorboard: bool = False  # write TensorBoard's files too
     # of a study: label -> fields that differ; each is trained with each of its seeds, and all go into one table
     variants: dict = field(default_factory=dict)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,6 +100,15 @@ def test_plots_and_pictures_are_told_apart(finish, tmp_path, opaque, kind):
     image = page.select_one(".still > img")
     assert image["class"] == [kind]
     assert (image["width"], image["height"], image["alt"]) == (100, 20, "words")
+
+
+def test_a_picture_that_knows_what_it_shows_says_so(finish, tmp_path):
+    words = PngInfo()
+    words.add_text("Description", "σ falls")
+    Image.new("RGBA", (4, 4)).save(tmp_path / "a.png", pnginfo=words)
+    page = soup('<div class="cell_output"><img src="a.png" alt="_images/a.png"></div>')
+    finish.sort_stills(page, tmp_path)
+    assert page.select_one("img")["alt"] == "σ falls"
 
 
 # Errors

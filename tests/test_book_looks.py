@@ -29,6 +29,13 @@ def test_page_is_light(browser, served_book, page):
     assert sum(data["dataLength"] for data in received if kinds.get(data["requestId"]) != "Image") <= 1_500_000
 
 
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_picture_is_said_in_words(browser, served_book, page):
+    open_page(browser, served_book, page)
+    said = browser.execute_script("return [...document.querySelectorAll('.cell_output img')].map((image) => image.alt)")
+    assert [words for words in said if len(words) <= 40 or ".png" in words] == []
+
+
 # What is wider than its place, by its own scroll bar or beyond it.
 WIDER = """
 return [...document.querySelectorAll(arguments[0])]

@@ -217,7 +217,7 @@ def test_the_lines_for_diffusers_do(tmp_path, monkeypatch, conditional):
     ("asked", "said"),
     [
         ({}, "compare with no published number"),
-        ({"data": "cifar10"}, "An FID of 2,000 images is higher than one of 50,000"),
+        ({"data": "cifar10"}, "An FID of 2,000 images is higher, in the mean, than one of 50,000"),
         ({"network": "adm"}, "Nothing is shown of the recipe's `fourier_scale`: the network has no use for it."),
         ({"preset": "CT"}, "CT was published with LPIPS"),
         ({"data": "fashion_mnist"}, "Nothing is shown of other data than `fashion_mnist`."),

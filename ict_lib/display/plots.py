@@ -1,11 +1,14 @@
-"""Static figures of the pages: one look, grids of images, curves of runs."""
+"""Static figures of the pages: one look, words for who does not see them, grids of images, curves of runs."""
 
+import io
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import Image
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ict_lib.display.packing import gaps_of
 
@@ -18,6 +21,14 @@ def use_style() -> None:
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", rc={"axes.spines.top": False})
     paper = {"figure.facecolor": "none", "axes.facecolor": "none"}  # the page itself, light or dark
     plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True} | paper)
+
+
+def still(figure: Figure, alt: str) -> Image:
+    """Finish a figure, and keep inside of the picture what it shows, in words; the page reads them from there."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Description": " ".join(alt.split())})
+    plt.close(figure)
+    return Image(picture.getvalue(), alt=" ".join(alt.split()))
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
