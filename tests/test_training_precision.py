@@ -5,10 +5,15 @@ import math
 import pytest
 import torch
 
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.grid import karras_sigmas
+from ict_lib.networks.blocks import Unrounded
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import train
 from ict_lib.training.model import build_model, compile_passes
 from ict_lib.training.precision import loss_scaler, multiplying, passing
+from tests import mutants
+from tests.test_networks import build
 from tests.test_training_loop import numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
 
@@ -66,6 +71,55 @@ def test_weights_gradients_averages_and_moments_are_32_bit(precision):
     ]
     kept += [value for state in training.optimizer.state.values() for value in state.values()]
     assert {tensor.dtype for tensor in kept} == {torch.float32}
+
+
+# What tells the noise level keeps 32 bits
+
+
+def told_the_level(name, precision):
+    """What reaches the embedding on the grid of 1,281 levels, what leaves it, and what each block makes of it."""
+    sigmas, label = karras_sigmas(1281).float(), torch.zeros(1281).long()
+    model, seen = ConsistencyModel(build(name.split()[0], num_classes=10, **EMBEDDINGS[name])).eval(), []
+    told = [module.condition for module in model.modules() if hasattr(module, "condition")]
+    for layer in [model.network.embedding, *told]:
+        layer.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
+    with torch.no_grad(), passing(precision, CPU):
+        model(torch.zeros(1281, 1, 8, 8), sigmas, label)
+    assert len(seen) == 2 + 2 * len(told) > 2
+    return seen
+
+
+def check_neighbours_are_told_apart(name, precision):
+    """Every pair as two different numbers, and as different as without rounding."""
+    for found, exact in zip(told_the_level(name, precision), told_the_level(name, "fp32"), strict=True):
+        steps, wanted = (numbers.double().view(1281, -1).diff(dim=0) for numbers in (found, exact))
+        assert (steps != 0).any(dim=1).all()
+        torch.testing.assert_close(steps, wanted, rtol=1e-2, atol=1e-5)
+
+
+EMBEDDINGS = {"mlp": {}, "small_unet": {}, "ncsnpp": {}, "adm": {}, "adm x1000": {"embedding_scale": 1000.0}}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_trap_19_neighbours_at_1281_levels_are_told_different_levels(name, precision):
+    check_neighbours_are_told_apart(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_trap_19_an_embedding_in_16_bits_is_noticed(name, precision, monkeypatch):
+    monkeypatch.setattr(Unrounded, "forward", torch.nn.Linear.forward)
+    with pytest.raises(AssertionError):
+        check_neighbours_are_told_apart(name, precision)
+
+
+def test_trap_19_a_c_noise_in_16_bits_is_noticed(monkeypatch):
+    monkeypatch.setattr("ict_lib.consistency.c_noise", mutants.c_noise_in_16_bits)
+    with pytest.raises(AssertionError):
+        check_neighbours_are_told_apart("mlp", "bf16")
+    alike = (told_the_level("mlp", "bf16")[0].diff(dim=0) == 0).float().mean()
+    assert float(alike) == pytest.approx(0.36, abs=0.01)
 
 
 # Invariant: 16 bits learn nearly the same, and what follows from a gradient that overflowed is nothing
