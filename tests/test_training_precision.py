@@ -21,10 +21,42 @@ CPU = torch.device("cpu")
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
 
 
+NAMES = {
+    "products": lambda: torch.backends.cuda.matmul.fp32_precision,
+    "convolutions": lambda: torch.backends.cudnn.conv.fp32_precision,
+    "products, by the older name": lambda: torch.backends.cuda.matmul.allow_tf32,
+    "convolutions, by the older name": lambda: torch.backends.cudnn.allow_tf32,
+    "products, as compilation asks": torch.get_float32_matmul_precision,
+    "products on a CPU": lambda: torch.backends.mkldnn.matmul.fp32_precision,
+    "convolutions on a CPU": lambda: torch.backends.mkldnn.conv.fp32_precision,
+    "all": lambda: torch.backends.fp32_precision,
+}
+
+
 def settings():
-    """Whether TF32 is allowed in products and convolutions, and what compilation asks for."""
-    allowed = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
-    return [*allowed, torch.get_float32_matmul_precision()]
+    """How torch multiplies by each name; ``refused`` where it sees a contradiction."""
+
+    def read(name):
+        try:
+            return NAMES[name]()
+        except RuntimeError:
+            return "refused"
+
+    return {name: read(name) for name in NAMES}
+
+
+@pytest.fixture
+def set_back():
+    """Afterwards torch is as it is when it is loaded."""
+    before = settings()
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    for place in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv):
+        place.fp32_precision = "none"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "tf32"
+    assert settings() == before
 
 
 def trained(precision, steps=12, **changes):
@@ -35,11 +67,44 @@ def trained(precision, steps=12, **changes):
 # Value
 
 
+def as_loaded():
+    """Leaves torch alone, whose convolutions round."""
+
+
+def by_product_precision():
+    torch.set_float32_matmul_precision("medium")
+
+
+def by_older_name():
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def by_newer_name():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def for_convolutions_alone():
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def for_all():
+    torch.backends.fp32_precision = "tf32"
+
+
+CALLERS = [as_loaded, by_product_precision, by_older_name, by_newer_name, for_convolutions_alone, for_all]
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision):
-    before = settings()
+def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision, caller, set_back):
+    """Whatever the caller had set, by whatever name."""
+    caller()
+    before, rounds = settings(), precision == "tf32"
     with multiplying(precision):
-        assert settings() == ([True, True, "high"] if precision == "tf32" else [False, False, "highest"])
+        found = list(settings().values())
+        assert found[:2] == 2 * ["tf32" if rounds else "ieee"]
+        assert found[2:5] == [rounds, rounds, "high" if rounds else "highest"]
+        assert found[5:7] == ["ieee", "ieee"]
     assert settings() == before
     with pytest.raises(KeyError), multiplying(precision):
         raise KeyError
