@@ -12,12 +12,14 @@ from ict_lib.evaluation.fidelity import fidelity, inception_weights
 from ict_lib.exact.distances import frechet_distance, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
+from ict_lib.training.precision import multiplying
 from ict_lib.training.streams import stream
 
 QUICK = 2048  # images of a quick evaluation at most
 BLOCK = 2500  # images at most that are drawn from one random stream
 
 
+@multiplying("fp32")
 def draw(
     model: ConsistencyModel,
     data: Dataset,
@@ -30,6 +32,7 @@ def draw(
 
     Large numbers are drawn in blocks, each from a random stream of its own; the processes of a group, each of which
     calls this with the same model, share the blocks out. The images do not depend on how many processes there are.
+    They are computed in fp32, whatever the training's precision is.
 
     Args:
         model: usually of the averaged weights.

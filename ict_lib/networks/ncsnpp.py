@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, zeroed
+from ict_lib.networks.blocks import Attention, ResidualBlock, Unrounded, group_norm, zeroed
 from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample
 from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import FourierFeatures
@@ -52,7 +52,7 @@ class NCSNpp(UNet):
         super().__init__(
             shape,
             num_classes,
-            embedding=nn.Sequential(fourier, nn.Linear(2 * channels, emb), nn.SiLU(), nn.Linear(emb, emb)),
+            embedding=nn.Sequential(fourier, Unrounded(2 * channels, emb), nn.SiLU(), Unrounded(emb, emb)),
             first=channels,
             levels=[level._replace(up=[*blocks * [0], level.up[-1]]) for level in levels],
             middle=[levels[-1].width, 0],
