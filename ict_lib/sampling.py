@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
 
 
@@ -47,10 +47,10 @@ def sample(
         ValueError: if ``num < 1``, or ``sigmas`` is empty, does not fall or goes below the model's ``sigma_min``,
             or ``label`` is not one a sample.
     """
-    require(num >= 1, "num", num, "1 or more")
-    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
+    require(whole(num, 1), "num", num, "1 or more")
+    require(whole(batch_size, 1), "batch_size", batch_size, "1 or more")
     levels = [float(sigma) for sigma in sigmas]
-    falling = levels and all(a > b for a, b in pairwise(levels)) and levels[-1] >= model.sigma_min
+    falling = levels and all(a > b for a, b in pairwise([math.inf, *levels])) and levels[-1] >= model.sigma_min
     require(falling, "sigmas", levels, f"falling levels, none below sigma_min = {model.sigma_min},")
     labelled = (num,) if label is None else tuple(label.shape)
     require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
@@ -49,6 +49,7 @@ def draw(
     Raises:
         ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
     """
+    require(whole(num, 1), "num", num, "1 or more")
     group, blocks = group or Alone(), max(1, -(-num // BLOCK))
     size, labels = -(-num // blocks), _labels(model, data, num, stream(seed, 1))
     images: list[Tensor] = []

@@ -4,7 +4,6 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ict_lib.checks import require
 from ict_lib.networks.blocks import ResidualBlock, Unrounded, convolution, group_norm
 from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import FourierFeatures
@@ -37,8 +36,7 @@ class SmallUNet(UNet):
         multipliers: tuple[int, ...] = (1, 2),
         blocks: int = 2,
     ):
-        levels = plan_levels(shape, channels, multipliers, blocks, dropout)
-        require(channels % 8 == 0, "channels", channels, "a multiple of 8")
+        levels = plan_levels(shape, channels, multipliers, blocks, dropout, divisor=8)
         super().__init__(
             shape,
             num_classes,

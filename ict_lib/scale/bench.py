@@ -219,17 +219,9 @@ def line(name: str, found: dict[str, Any]) -> str:
     return f"{name:<22} " + (found.get("failed") or ", ".join(numbers))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what ``python -m ict_lib bench`` takes."""
-    parser.add_argument("kind", choices=("cpu", "gpu"))
-    parser.add_argument("cases", nargs="*", help="parts of names; none measures all")
-    parser.add_argument("--limit", type=float, default=350, help="seconds for all")
-
-
 def main(given: argparse.Namespace) -> int:
     """Measure, print a line a case, and return the exit code."""
     gpu = given.kind == "gpu"
-    require(not gpu or torch.cuda.is_available(), "kind", given.kind, "a CUDA device, which is not here,")
     cases = chosen(gpu_cases() if gpu else cpu_cases(), given.cases)
     head = record.made_by(torch.device("cuda" if gpu else "cpu"))
     path = record.path_of(head)

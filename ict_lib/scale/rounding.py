@@ -176,13 +176,6 @@ def _mean_norm(batch: Tensor) -> float:
     return batch.flatten(1).norm(dim=1).mean().item()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what ``python -m ict_lib rounding`` takes."""
-    parser.add_argument("run", help="that is finished, such as digits/ict")
-    parser.add_argument("--samples", type=int, default=256, help="real images, the same for all")
-    parser.add_argument("--device", default="auto")
-
-
 def main(given: argparse.Namespace) -> int:
     """Write ``runs/<name>/rounding.json``, and return the exit code."""
     found = of_run(given.run, given.samples, given.device)

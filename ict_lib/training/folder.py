@@ -10,14 +10,24 @@ from safetensors import safe_open
 from torch import nn
 
 from ict_lib.checks import difference, require
-from ict_lib.config import EVALUATION, Run, identity
-from ict_lib.files import hold, json_lines, read_json, read_lines, write_atomically, write_json
+from ict_lib.config import EVALUATION, Run, check_settings, identity
+from ict_lib.files import (
+    IDENTITY,
+    RESULT,
+    WEIGHTS,
+    hold,
+    json_lines,
+    naming,
+    read_json,
+    read_lines,
+    write_atomically,
+    write_json,
+)
 from ict_lib.training import checkpoint
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import save_weights
 
-METRICS, LOOKS, WEIGHTS, BEST = "metrics.jsonl", "looks", "weights.safetensors", "best.safetensors"
-IDENTITY, RESULT = "identity.json", "result.json"
+METRICS, LOOKS, BEST = "metrics.jsonl", "looks", "best.safetensors"
 
 
 class TrainingFolder:
@@ -47,7 +57,8 @@ class TrainingFolder:
         done = resume and self.finished()
         state = checkpoint.load_latest(self.path) if resume else None
         if state is None:
-            require(not done, str(self.path), "finished", "another name, or resume=False,")
+            rule = "another name, or a new start (ANEW=1 of make run, resume=False in Python),"
+            require(not done, str(self.path), "finished", rule)
             self.empty()
             return None
         changed = difference(state["surroundings"], surroundings)
@@ -58,7 +69,7 @@ class TrainingFolder:
 
     def append(self, metrics: Metrics) -> None:
         """Add one line of metrics."""
-        with (self.path / METRICS).open("ab") as file:
+        with naming(self.path / METRICS), (self.path / METRICS).open("ab") as file:
             file.write(json_lines([metrics.line()]))
 
     def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
@@ -104,13 +115,7 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         ValueError: if what is in the folder, finished or not, was made with other settings, with the difference.
     """
-    theirs = TrainingFolder.settings_in(path)
-    changed = difference(theirs, settings) if theirs else ""
-    if changed:
-        raise ValueError(
-            f"what is in {path} was made with other settings ({changed}): restore them, choose another "
-            "name, or start anew (make run ... ANEW=1, or resume=False)"
-        )
+    check_settings(path, settings)
     return read_result(path)
 
 
