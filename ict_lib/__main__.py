@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 
 COMMANDS = {  # command -> module with add_arguments(parser) and main(given), and what it does
@@ -16,7 +17,7 @@ COMMANDS = {  # command -> module with add_arguments(parser) and main(given), an
 
 
 def main(words: list[str]) -> int:
-    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused."""
+    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused; 130 or 143 stopped by a signal."""
     whole = argparse.ArgumentParser(prog="python -m ict_lib", description=__doc__.partition(";")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, does) in COMMANDS.items():
@@ -31,6 +32,9 @@ def main(words: list[str]) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print(stop.args[0] if stop.args else "stopped", file=sys.stderr)
+        return 128 + (stop.args[1] if stop.args else signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Files that are whole or not there, and folders with one writer."""
+"""Files that are whole or not there, folders with one writer, and signals that ask a process to stop."""
 
 import contextlib
 import json
 import os
+import signal
 import socket
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 HOLDER = "lock.json"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C in a terminal; what ``kill``, make and clusters send
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
@@ -83,6 +86,32 @@ def _holder(folder: Path) -> str:
     holder = read_json(folder / HOLDER) or {}
     known = {"process", "machine"} <= holder.keys()
     return f"process {holder['process']} on {holder['machine']}" if known else "another process"
+
+
+class Stopped(KeyboardInterrupt):
+    """Work has ended because a signal asked for it, and can go on: a line that says how, and the signal's number."""
+
+    def __init__(self, line: str, number: int = signal.SIGTERM):
+        super().__init__(line, number)
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@contextlib.contextmanager
+def hearing(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the number of each signal that asks to stop, where it would have ended or interrupted.
+
+    What this process was started to ignore stays ignored. Nothing is heard outside of the main thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    heard = [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, _: act(number)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -3,13 +3,14 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from ict_lib.checks import require
 from ict_lib.config import Run, read_run, run_from
-from ict_lib.files import hold, project_root, results_folder
+from ict_lib.files import Stopped, hearing, hold, project_root, results_folder
 
 DRY_STEPS, DRY_IMAGES = 3, 100
 
@@ -96,21 +97,52 @@ def forget(run: Run) -> None:
 def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
 
+    A signal that asks to stop is passed on to the kernel, whose training writes a checkpoint; a second one ends it.
+
     Raises:
         RuntimeError: if a cell failed, or the kernel was killed; the results of an earlier run are then as they were.
+        Stopped: if a signal asked for it.
     """
-    import papermill  # half a second that a refused run need not wait for
-    from nbclient.exceptions import DeadKernelError
+    import papermill  # a second that a refused run need not wait for
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.utils import run_sync
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
-    root, folder = project_root(), results_folder(run.name)
+    root, folder, asked = project_root(), results_folder(run.name), []
+    _set_environment(root)
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))  # ours
+
+    def ask(number: int) -> None:
+        asked.append(number)
+        if len(asked) > 1 or not kernel.has_kernel:
+            raise KeyboardInterrupt
+        run_sync(kernel.signal_kernel)(signal.SIGTERM)
+
     running, source = folder / "running.ipynb", str(root / run.notebook)
+    options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     try:
-        papermill.execute_notebook(source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown)
-    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        with hearing(ask):
+            papermill.execute_notebook(source, str(running), {"run": values}, **options, **shown)
+    except (papermill.PapermillExecutionError, RuntimeError, KeyboardInterrupt) as error:
+        stopped = getattr(error, "ename", "") == "Stopped"
+        if stopped or (asked and not isinstance(error, papermill.PapermillExecutionError)):
+            running.unlink(missing_ok=True)
+            line = error.evalue if stopped else "stopped: the same command goes on where it was"
+            raise Stopped(line, *asked[:1]) from None
         running.replace(folder / "failed.ipynb")
         raise RuntimeError(str(error)) from error
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=bool(asked))
     (folder / "failed.ipynb").unlink(missing_ok=True)
     return running.replace(folder / "notebook.ipynb")
+
+
+def _set_environment(root: Path) -> None:
+    """Let nothing of the caller's decide what the page shows: figures, styles, start-up files, encoding."""
+    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
+    start_up = root / "_build" / "ipython"
+    start_up.mkdir(parents=True, exist_ok=True)
+    os.environ.update(IPYTHONDIR=str(start_up), MATPLOTLIBRC=os.devnull, PYTHONUTF8="1")

@@ -72,16 +72,23 @@ def execute_study(run: Run) -> Study:
     The table is written after each training. What is interrupted goes on where it was; a row stays as long as the
     settings that decide it are the same.
     """
-    folder, data = results_folder(run.name), load_dataset(run.data)
-    prepare(data)
+    folder = results_folder(run.name)
+    for name in {run.data, *(one.data for one in variants_of(run).values())}:
+        load_dataset(name), prepare(name)
     table = {key: row for key, row in _rows(folder).items() if row["settings"] == _settings(run).get(key)}
     missing = [key for key in _settings(run) if key not in table]
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
-    write_json(folder / "manifest.json", {"run": run.to_dict()})
+    _write(folder, run, table)
     for key, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
         table[key] = row
-        write_atomically(folder / TABLE, json_lines(table[key] for key in _settings(run) if key in table))
+        _write(folder, run, table)
     return read(run.name)
+
+
+def _write(folder: Path, run: Run, table: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Write what is asked, and the rows of it that are there: none that another run of this name has left."""
+    write_atomically(folder / TABLE, json_lines(table[key] for key in _settings(run) if key in table))
+    write_json(folder / "manifest.json", {"run": run.to_dict()})
 
 
 def _rows(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
