@@ -29,7 +29,7 @@ book: $(READY) ## build the book into _build/html; quick where nothing changed
 	@$(PYTHON) book/build.py
 
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	exec $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY) ## style of code and notebooks; no outputs and no machine's paths in them
 	$(PYTHON) -m ruff check .
@@ -48,17 +48,17 @@ lab: $(READY) ## open the chapters in JupyterLab
 
 run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"; DRY=1 tries it in 3 steps, ANEW=1 starts anew
 	@test -n "$$RUN" || { echo "Say which: make run RUN=digits/ict"; exit 2; }
-	@$(PYTHON) -m ict_lib run "$$RUN" $(if $(call yes,$(DRY)),--dry) $(if $(call yes,$(ANEW)),--anew) "$$SET"
+	@exec $(PYTHON) -m ict_lib run "$$RUN" $(if $(call yes,$(DRY)),--dry) $(if $(call yes,$(ANEW)),--anew) "$$SET"
 
 plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict GPUS=8 SET="recipe.dropout=0.1"
 	@test -n "$$RUN" || { echo "Say which: make plan RUN=cifar10/ict GPUS=8"; exit 2; }
-	@$(PYTHON) -m ict_lib plan "$$RUN" $(if $(GPUS),--devices="$$GPUS") "$$SET"
+	@exec $(PYTHON) -m ict_lib plan "$$RUN" $(if $(GPUS),--devices="$$GPUS") "$$SET"
 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
-	@$(PYTHON) -m ict_lib bench cpu --limit 340 $$CASES
+	@exec $(PYTHON) -m ict_lib bench cpu --limit 340 $$CASES
 
 bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; go on with CASES=compile
-	@$(PYTHON) -m ict_lib bench gpu --limit 520 $$CASES
+	@exec $(PYTHON) -m ict_lib bench gpu --limit 520 $$CASES
 
 clean: ## delete what was built, installed and cached
 	rm -rf _build node_modules $(VENV) .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(words: list[str]) -> int:
-    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused."""
+    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused; 130 or 143 stopped by a signal."""
     whole = Parser(prog="python -m ict_lib", description=__doc__.partition(";")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, one in COMMANDS.items():
@@ -36,6 +37,9 @@ def main(words: list[str]) -> int:
     except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
         print(f"refused: {said(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print(stop.args[0] if stop.args else "stopped", file=sys.stderr)
+        return 128 + (stop.args[1] if stop.args else signal.SIGINT)
 
 
 def said(error: Exception) -> str:

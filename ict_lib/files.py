@@ -1,13 +1,15 @@
-"""Files that are whole or not there, and folders with one writer."""
+"""Files that are whole or not there, folders with one writer, and signals that ask a process to stop."""
 
 import contextlib
 import errno
 import json
 import os
 import shlex
+import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 HOLDER = "lock.json"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C in a terminal; what ``kill``, make and clusters send
 IDENTITY, RESULT, WEIGHTS = "identity.json", "result.json", "weights.safetensors"  # what a training leaves
 
 
@@ -142,6 +145,32 @@ def command(*words: str) -> str:
     python = Path(sys.executable)
     here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
     return shlex.join([str(here), "-m", "ict_lib", *words])
+
+
+class Stopped(KeyboardInterrupt):
+    """Work has ended because a signal asked for it, and can go on: a line that says how, and the signal's number."""
+
+    def __init__(self, line: str, number: int = signal.SIGTERM):
+        super().__init__(line, number)
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@contextlib.contextmanager
+def hearing(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the number of each signal that asks to stop, where it would have ended or interrupted.
+
+    What this process was started to ignore stays ignored. Nothing is heard outside of the main thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    heard = [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, _: act(number)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -100,13 +100,13 @@ def extractor_of(name: str) -> str:
     return entry.extractor if entry else "inception"
 
 
-def prepare(data: Dataset) -> None:
-    """Make sure, before hours of training, that :func:`measure` will have the network that it needs.
+def prepare(name: str) -> None:
+    """Make sure, before hours of training, that :func:`measure` will have the network that a data set needs.
 
     Raises:
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded; says what to put where.
     """
-    if extractor_of(data.name) == "inception":
+    if extractor_of(name) == "inception":
         inception_weights()
 
 

@@ -45,7 +45,7 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     run = run if isinstance(run, Run) else run_from(run)
     require(not run.variants, "variants", list(run.variants), "none, or execute_study,")
     data, folder = load_dataset(run.data), results_folder(run.name)
-    prepare(data)  # what measures them must be there before hours of training, not after
+    prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:
         place = folder / f"seed-{seed}"
         kept = resume and (run.name.split("/")[0] != "preview" or _is_same(place, run, seed))

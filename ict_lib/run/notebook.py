@@ -4,13 +4,14 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from ict_lib.checks import require
 from ict_lib.config import Run, check_settings, identity, read_run, run_from, trainings_of
-from ict_lib.files import RESULT, WEIGHTS, hold, naming, project_root, read_json, results_folder
+from ict_lib.files import RESULT, WEIGHTS, Stopped, hearing, hold, naming, project_root, read_json, results_folder
 from ict_lib.run.needs import check_needs
 
 DRY_STEPS, DRY_IMAGES = 3, 100
@@ -48,7 +49,8 @@ def asked(name: str, changes: list[str], dry: bool = False) -> dict[str, Any]:
         ValueError: if the run is unknown or something is not of the form ``name=value``.
     """
     short = shortened(run_from(read_run(name, [], project_root()))) if dry else {}
-    return read_run(name, [*(f"{field}={json.dumps(value)}" for field, value in short.items()), *changes], project_root())
+    made_short = [f"{field}={json.dumps(value)}" for field, value in short.items()]
+    return read_run(name, [*made_short, *changes], project_root())
 
 
 def shortened(run: Run) -> dict[str, Any]:
@@ -116,28 +118,48 @@ def forget(run: Run) -> None:
 def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
 
+    A signal that asks to stop is passed on to the kernel, whose training writes a checkpoint; a second one ends it.
+
     Raises:
         RuntimeError: if a cell failed, the kernel was killed, or the notebook could not be written; the results of an
             earlier run are then as they were.
+        Stopped: if a signal asked for it.
     """
-    import papermill  # half a second that a refused run need not wait for
-    from nbclient.exceptions import DeadKernelError
+    import papermill  # a second that a refused run need not wait for
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.utils import run_sync
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
-    root, folder = project_root(), results_folder(run.name)
+    root, folder, asked = project_root(), results_folder(run.name), []
+    _set_environment(root)
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))  # ours
+
+    def ask(number: int) -> None:
+        asked.append(number)
+        if len(asked) > 1 or not kernel.has_kernel:
+            raise KeyboardInterrupt
+        run_sync(kernel.signal_kernel)(signal.SIGTERM)
+
     running, source = folder / "running.ipynb", str(root / run.notebook)
+    options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     (folder / "failed.ipynb").unlink(missing_ok=True)
     try:
-        with naming(running):
-            papermill.execute_notebook(
-                source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown
-            )
-    except (papermill.PapermillExecutionError, DeadKernelError, OSError) as error:
+        with naming(running), hearing(ask):
+            papermill.execute_notebook(source, str(running), {"run": values}, **options, **shown)
+    except (papermill.PapermillExecutionError, RuntimeError, OSError, KeyboardInterrupt) as error:
+        stopped = getattr(error, "ename", "") == "Stopped"
+        if stopped or (asked and not isinstance(error, papermill.PapermillExecutionError)):
+            running.unlink(missing_ok=True)
+            line = error.evalue if stopped else "stopped: the same command goes on where it was"
+            raise Stopped(line, *asked[:1]) from None
         if running.is_file():
             running.replace(folder / "failed.ipynb")
         raise RuntimeError(why(error)) from error
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=bool(asked))
     return running.replace(folder / "notebook.ipynb")
 
 
@@ -148,3 +170,11 @@ def why(error: Exception) -> str:
     if hasattr(error, "ename"):  # of a cell
         return f"{error.ename}: {' '.join(error.evalue.split())}"
     return "the kernel was killed, as the system does who takes the last memory: a smaller micro_batch takes less"
+
+
+def _set_environment(root: Path) -> None:
+    """Let nothing of the caller's decide what the page shows: figures, styles, start-up files, encoding."""
+    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
+    start_up = root / "_build" / "ipython"
+    start_up.mkdir(parents=True, exist_ok=True)
+    os.environ.update(IPYTHONDIR=str(start_up), MATPLOTLIBRC=os.devnull, PYTHONUTF8="1")

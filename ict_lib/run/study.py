@@ -73,20 +73,27 @@ def execute_study(run: Run) -> Study:
     settings that decide it are the same.
     """
     folder, settings = results_folder(run.name), _settings(run)
-    prepare(load_dataset(run.data))  # what measures them must be there before hours of training
+    for name in {one.data for one, _ in trainings_of(run).values()}:
+        load_dataset(name), prepare(name)  # what measures them must be there before hours of training
     rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
     rows = {place: row for place, row in rows.items() if row["settings"] == settings.get(place)}
     missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
-    write_json(folder / "manifest.json", {"run": run.to_dict()})
+    _write(folder, run, rows)
     for place, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
         rows[place] = row
-        write_atomically(folder / TABLE, json_lines(rows[place] for place in settings if place in rows))
+        _write(folder, run, rows)
     return read(run.name)
 
 
+def _write(folder: Path, run: Run, rows: dict[str, dict[str, Any]]) -> None:
+    """Write what is asked, and the rows of it that are there: none that another run of this name has left."""
+    write_atomically(folder / TABLE, json_lines(rows[place] for place in _settings(run) if place in rows))
+    write_json(folder / "manifest.json", {"run": run.to_dict()})
+
+
 def _settings(run: Run) -> dict[str, str]:
-    """Map the folder of each training of a study to a short hash of all that decides its row."""
+    """Map the folder of each training of a study to a short hash of all that decides its row, in order."""
     found = {}
     for place, (one, seed) in trainings_of(run).items():
         decisive = json.dumps([identity(one, seed), one.num_samples, one.sigma_mid], sort_keys=True)

@@ -64,7 +64,7 @@ class TrainingFolder:
         changed = difference(state["surroundings"], surroundings)
         if changed:
             warnings.warn(f"{self.path} goes on in changed surroundings: {changed}", stacklevel=2)
-        self._cut(state["step"], state["last"])
+        self._cut(state["last"])
         return state
 
     def append(self, metrics: Metrics) -> None:
@@ -91,10 +91,11 @@ class TrainingFolder:
         """Read the settings of the training whose files are in a folder; nothing where there are none."""
         return read_json(path / IDENTITY) or {}
 
-    def _cut(self, step: int, last: dict[str, Any]) -> None:
-        """Drop lines and looks of later steps, which will be made again; add the line that an interruption kept out."""
+    def _cut(self, last: dict[str, Any] | None) -> None:
+        """Drop lines and looks after the last one, which will be made again; add it if an interruption kept it out."""
+        step = last["step"] if last else 0
         kept = [line for line in read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
-        missing = not (kept and kept[-1]["step"] == last["step"])
+        missing = last and not (kept and kept[-1]["step"] == step)
         write_atomically(self.path / METRICS, json_lines([*kept, Metrics(**last).line()] if missing else kept))
         for look in (self.path / LOOKS).glob("step-*.png"):
             if int(look.stem.removeprefix("step-")) > step:
