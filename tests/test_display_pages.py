@@ -26,7 +26,7 @@ from ict_lib.display.figures.scale import rounding_explorer
 from ict_lib.display.figures.teacher import teacher_explorer
 from ict_lib.display.plots import curves, still
 from ict_lib.display.progress import images_per_second, progress
-from ict_lib.display.source import address, say, source
+from ict_lib.display.source import say, source
 from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gradient
 from ict_lib.exact.toy import three_modes
 from ict_lib.files import project_root
@@ -216,15 +216,6 @@ def test_a_still_figure_carries_its_words():
     assert PIL.Image.open(io.BytesIO(content)).info["Description"] == "a line that rises with σ"
     assert metadata["image/png"]["alt"] == "a line that rises with σ"
     assert not matplotlib.pyplot.fignum_exists(figure.number)  # a notebook does not show it a second time
-
-
-@pytest.mark.parametrize(
-    ("setting", "found"), [("", ""), ("repository: {url: ''}", ""), ("repository: {url: u://v}", "u://v")]
-)
-def test_the_address_of_the_project_has_one_place(tmp_path, monkeypatch, setting, found):
-    (tmp_path / "_config.yml").write_text(f"title: t\n{setting}\n")
-    monkeypatch.setattr("ict_lib.display.source.project_root", lambda: tmp_path)
-    assert address() == found
 
 
 # --- shapes ---

@@ -25,10 +25,10 @@ def use_style() -> None:
 
 def still(figure: Figure, alt: str) -> Image:
     """Finish a figure, and keep inside of the picture what it shows, in words; the page reads them from there."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Description": " ".join(alt.split())})
+    picture, words = io.BytesIO(), " ".join(alt.split())
+    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Description": words})
     plt.close(figure)
-    return Image(picture.getvalue(), alt=" ".join(alt.split()))
+    return Image(picture.getvalue(), alt=words)
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:

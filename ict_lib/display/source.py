@@ -6,10 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import yaml
 from IPython.display import Markdown
-
-from ict_lib.files import project_root
 
 
 def source(thing: Callable[..., Any] | type, docstring: bool = False) -> Markdown:
@@ -21,12 +18,6 @@ def source(thing: Callable[..., Any] | type, docstring: bool = False) -> Markdow
 def say(text: str) -> Markdown:
     """Show a sentence in Markdown; give it as an f-string, so that its numbers come from a computation or a record."""
     return Markdown(inspect.cleandoc(text))
-
-
-def address() -> str:
-    """Where the project is found: ``repository: url:`` of ``_config.yml``; empty where it says none."""
-    settings = yaml.safe_load((project_root() / "_config.yml").read_text("utf8"))
-    return settings.get("repository", {}).get("url") or ""
 
 
 def _without_docstring(code: str) -> str:
