@@ -9,8 +9,10 @@ import seaborn as sns
 from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ict_lib.display.packing import gaps_of
+from ict_lib.training.measuring import grid
 
 if TYPE_CHECKING:
     from ict_lib.run.record import Record
@@ -41,6 +43,15 @@ def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
     ax.imshow(shown, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title)
+
+
+def show_samples(ax: Axes, samples: Tensor, title: str = "") -> None:
+    """Show what a model drew: images ``[num, channel, height, width]`` as a grid, points ``[num, 2]`` as dots."""
+    if samples.ndim == 4:
+        show_grid(ax, grid(samples), title)
+        return
+    ax.plot(*samples.T, ".", markersize=3)
+    ax.set(title=title, aspect="equal")
 
 
 def curves(ax: Axes, record: "Record", key: str, label: str) -> None:

@@ -109,7 +109,8 @@ def _leave_record(run: Run, folder: Path, data: Dataset) -> None:
     places = [folder / f"seed-{seed}" for seed in run.seeds]
     left = [read_result(place) for place in places]
     average = read_model(places[0] / WEIGHTS, run, run.seeds[0]).to(pick_device(run.device))
-    write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
+    if len(data.shape) == 3:
+        write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
     manifest = records.manifest_of(run, [one for one in left if one])
     lines = [line for place in places for line in read_lines(place / METRICS)]
     records.write(folder, manifest, lines, model_card(manifest))
