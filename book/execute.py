@@ -171,7 +171,8 @@ def run_page(page: str, timeout: int) -> tuple[nbformat.NotebookNode, float, str
 
 
 def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode, float, str]]:
-    """Execute pages, as many at a time as there are cores; passes each on when it ends."""
+    """Execute pages, as many at a time as there are cores; passes each on when it ends. SIGTERM interrupts as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["execute"]["timeout"]
     with ProcessPoolExecutor(min(len(pages), CORES), multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_page, page, timeout): page for page in pages}
@@ -180,6 +181,8 @@ def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode,
                 yield running[future], *future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # its kernel ends with it
             raise
 
 

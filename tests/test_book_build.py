@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from tests import lint_notebooks
@@ -170,6 +171,23 @@ def test_chapters_run_side_by_side_once_whatever_the_callers_environment(project
     said = run(project)
     assert "book/b: unchanged, not run again" in said
     assert "[1/1] book/a: ran in" in said
+
+
+@pytest.mark.slow
+def test_a_build_that_is_ended_leaves_no_kernel(project):
+    (project / "_toc.yml").write_text("{root: book/a, chapters: []}", "utf8")
+    write_chapter(
+        project, "a", "import os, time\nprint(os.getpid(), file=open('pid', 'w'), flush=True)\ntime.sleep(99)"
+    )
+    (project / "book" / "run.py").write_text(RUN, "utf8")
+    build = subprocess.Popen([sys.executable, "book/run.py"], cwd=project, stderr=subprocess.DEVNULL)
+    place = project / "book" / "pid"
+    while build.poll() is None and not (place.is_file() and place.read_text().endswith("\n")):
+        time.sleep(0.1)
+    kernel = psutil.Process(int(place.read_text()))
+    build.terminate()
+    build.wait()
+    assert psutil.wait_procs([kernel], timeout=10)[1] == []
 
 
 # Errors

@@ -52,6 +52,14 @@ def stopped(folder: Path | None, number: int) -> Stopped:
     return Stopped(f"stopped {kept or 'without a checkpoint: the same command begins anew'}", number)
 
 
+def diverged(folder: Path | None, what: str) -> FloatingPointError:
+    """Say what happened, and from where the training could go on with other settings."""
+    found = newest(folder)
+    return FloatingPointError(
+        f"{what}: stopped; {f'the last good checkpoint is {found}' if found else 'there is no checkpoint'}"
+    )
+
+
 def load_latest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint whose hash is right, onto the CPU; None where there is none.
 

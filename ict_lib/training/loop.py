@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -15,14 +14,13 @@ from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.files import hearing
 from ict_lib.group import Alone
-from ict_lib.networks.lpips import perceptual
-from ict_lib.objective import LossOutput, distance_between
+from ict_lib.objective import LossOutput
 from ict_lib.techniques.teacher import lag
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
 from ict_lib.training.folder import TrainingFolder
 from ict_lib.training.metrics import Metrics, lines_left
-from ict_lib.training.model import arrange, build_model, compile_passes, pick_device, threads_for
+from ict_lib.training.model import build_learner, pick_device, threads_for
 from ict_lib.training.precision import multiplying
 from ict_lib.training.step import Learner, fit
 from ict_lib.training.surroundings import peak_memory, surroundings
@@ -32,10 +30,7 @@ PARTS = ("student", "teacher", "average", "optimizer", "scaler")  # of a learner
 
 
 def train(run_config: Run, resume: bool = True, seed: int | None = None, folder: Path | None = None) -> "Training":
-    """Prepare one training of a run, as :class:`Training` does; iterate over the result to run it.
-
-    Source: [iCT] arXiv:2310.14189; [CT] arXiv:2303.01469, algorithm "consistency training".
-    """
+    """Prepare one training of a run, as :class:`Training` does; iterate over the result to run it."""
     return Training(run_config, seed, folder, resume=resume)
 
 
@@ -43,11 +38,10 @@ class Training(Iterator[Metrics]):
     """A training under way: an iterator of metrics, with the models as they are now.
 
     Interrupted at any moment, and made again with the same folder, it goes on from the newest good checkpoint, and its
-    weights end as if nothing had happened. Asked to stop by a signal, it writes one after the step at hand, without
-    waiting for the end of an evaluation, and raises :class:`~ict_lib.files.Stopped`.
+    weights end as if nothing had happened. A signal that asks to stop lets it write one after the step at hand, without
+    waiting for an evaluation, and raise :class:`~ict_lib.files.Stopped`.
 
     Args:
-        run: everything that the training needs.
         seed: None takes the run's first.
         folder: for checkpoints, metrics, weights and result; None leaves nothing.
         group: of processes that train together, each with a ``Training`` of its own; None trains alone.
@@ -57,7 +51,6 @@ class Training(Iterator[Metrics]):
             of steps since the line before; what it returns becomes part of the line.
 
     Attributes:
-        step: steps taken.
         learner: holds ``student``, ``teacher``, ``average`` (the weights to sample) and ``optimizer``, which are
             attributes of the training too.
         last: the newest metrics; None before the first.
@@ -99,10 +92,10 @@ class Training(Iterator[Metrics]):
 
     def __next__(self) -> Metrics:
         """Train until the next record is due."""
-        if self._closed or (self.done and not self._window):
-            raise StopIteration
         if self._interrupted:  # perhaps in the middle of a step, or before its record was written
             raise RuntimeError(f"interrupted after step {self.step}: make another, which goes on from its checkpoint")
+        if self._closed or (self.done and not self._window):
+            raise StopIteration
         self._interrupted, started = True, time.perf_counter()
         with hearing(self._ask), multiplying(self.run.precision), threads_for(self.run, self.device):
             self._train()
@@ -135,22 +128,17 @@ class Training(Iterator[Metrics]):
 
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
-        run, shape, behind = self.run, self.data.shape, lag(self.run.recipe, self.run.steps)
+        run, behind = self.run, lag(self.run.recipe, self.run.steps)
         if behind > MOST_LAG * run.steps and self.group.rank == 0:
             share = f"{behind:.0f} steps at the end, {behind / run.steps:.2g} of this run"
             warnings.warn(f"the EMA teacher lags {share}: a lower mu0 suits so short a run", stacklevel=2)
-        distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=self.device), perceptual)  # what it lacks, now
-        student = arrange(build_model(run, shape, self.data.num_classes, self.seed).to(self.device))
-        learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
-        if run.compile:
-            compile_passes(learner.student, learner.teacher)
-        return learner
+        return build_learner(run, self.data.shape, self.data.num_classes, self.seed, self.device)
 
     def _train(self) -> None:
         """Train up to the next multiple of ``log_every``, or the end, or the step after which all stop."""
-        run = self.run
-        self._steps = self._steps or fit(self.learner, self.batches, run.steps, run.ema_decay, self.step, self.group)
-        while not (self._window and (self.step % run.log_every == 0 or self.done or self.group.agreed())):
+        run, group = self.run, self.group
+        self._steps = self._steps or fit(self.learner, self.batches, run.steps, run.ema_decay, self.step, group)
+        while not (self._window and (self.step % run.log_every == 0 or self.done or group.agreed())):
             self._window.append(next(self._steps))
             self.step += 1
 
@@ -176,13 +164,12 @@ class Training(Iterator[Metrics]):
         finally:
             self._measuring = False
 
-    def _stop(self, together: bool = False) -> NoReturn:
+    def _stop(self, together: bool = False) -> None:
         """Write a checkpoint, let others write to the folder, and say where it stopped."""
         self._save()
         if together:
             self.group.extremes(0, 0)  # nobody leaves before it is written
-        if self.folder:
-            self.folder.release()
+        self.close()
         raise checkpoint.stopped(self.place, self.group.asked or signal.SIGTERM) from None
 
     def _mean_loss(self, window: list[LossOutput]) -> float:
@@ -196,18 +183,16 @@ class Training(Iterator[Metrics]):
             output = window[int(bad[0])]
             low, high = self.group.extremes(float(output.sigma_lo.min()), float(output.sigma_hi.max()))
             step = self.step - len(window) + int(bad[0]) + 1
-            raise self._diverged(f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}")
+            raise checkpoint.diverged(
+                self.place, f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}"
+            )
         if not self.learner.scaler.get_scale() >= 1:
-            raise self._diverged(f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale")
+            raise checkpoint.diverged(
+                self.place, f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale"
+            )
         if not torch.stack(torch._foreach_norm(self.learner.weights, float("inf"))).isfinite().all():
-            raise self._diverged(f"a weight is not finite after step {self.step}")
+            raise checkpoint.diverged(self.place, f"a weight is not finite after step {self.step}")
         return float(losses.mean())
-
-    def _diverged(self, what: str) -> FloatingPointError:
-        """Say what happened, and from where the training could go on with other settings."""
-        newest = checkpoint.newest(self.place)
-        left = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
-        return FloatingPointError(f"{what}: stopped; {left}")
 
     def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
         """Gather what is known after this step."""
@@ -251,8 +236,7 @@ class Training(Iterator[Metrics]):
             self.last, self._window = last and Metrics(**last), [LossOutput(*one) for one in state.get("window", ())]
         low, high = self.group.extremes(self.step, self.step)
         if low != high:
-            steps = f"{low:.0f} to {high:.0f}"
-            raise ValueError(f"the processes go on from steps {steps}: {self.place} must be the same folder for all")
+            raise ValueError(f"processes go on from steps {low:.0f} to {high:.0f}: {self.place} must be one for all")
         if self.done and not self._window:
             if self.folder:  # what was measured at the last step was measured so, whatever is asked now
                 self.folder.evaluation = state["evaluation"]
