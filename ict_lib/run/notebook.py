@@ -48,7 +48,8 @@ def asked(name: str, changes: list[str], dry: bool = False) -> dict[str, Any]:
         ValueError: if the run is unknown or something is not of the form ``name=value``.
     """
     short = shortened(run_from(read_run(name, [], project_root()))) if dry else {}
-    return read_run(name, [*(f"{field}={json.dumps(value)}" for field, value in short.items()), *changes], project_root())
+    shorter = [f"{field}={json.dumps(value)}" for field, value in short.items()]
+    return read_run(name, [*shorter, *changes], project_root())
 
 
 def shortened(run: Run) -> dict[str, Any]:
