@@ -24,16 +24,12 @@ def main(words: list[str]) -> int:
     """Execute one command and return its exit code: 0 done, 1 failed, 2 refused; 130 or 143 stopped by a signal."""
     whole = Parser(prog="python -m ict_lib", description=__doc__.partition(";")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, one in COMMANDS.items():
-        commands.add_parser(name, help=one.does, add_help=False)
+    for name, (take, _) in COMMANDS.items():
+        commands.add_parser(name, help=take.__doc__.rstrip("."), add_help=False)
     try:
-        asked = COMMANDS[whole.parse_args(words[:1]).command]
-        parser = Parser(prog=f"python -m ict_lib {words[0]}", description=asked.does)
-        for name, options in asked.words.items():
-            parser.add_argument(name, **options)
-        given = parser.parse_intermixed_args(words[1:])
-        asked.check(given)
-        return importlib.import_module(asked.module).main(given)
+        take, module = COMMANDS[whole.parse_args(words[:1]).command]
+        given = take(Parser(prog=f"python -m ict_lib {words[0]}", description=take.__doc__), words[1:])
+        return importlib.import_module(module).main(given)
     except (ValueError, RuntimeError, OSError, ModuleNotFoundError) as error:
         print(f"refused: {said(error)}", file=sys.stderr)
         return 2

@@ -1,13 +1,12 @@
-"""What each command of the one door takes, and what is refused before its module is loaded, and torch with it."""
+"""The commands of the one door: what each takes, and what is refused before its module is loaded, and torch with it."""
 
 import math
-from argparse import Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ict_lib.checks import require, require_known
-from ict_lib.config import read_run, require_device, run_from
+from ict_lib.config import read_run, run_from
 from ict_lib.data import DATASETS
 from ict_lib.data.cache import data_folder
 from ict_lib.files import project_root
@@ -15,28 +14,45 @@ from ict_lib.run import record
 from ict_lib.run.needs import check_device, check_network, require_package
 
 
-class Command(NamedTuple):
-    """One command."""
+def run(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Execute a run's notebook by papermill."""
+    _take_run(parser)
+    parser.add_argument("--dry", action="store_true", help="the whole notebook in three steps at the full batch")
+    parser.add_argument("--anew", action="store_true", help="train again what is trained already")
+    return parser.parse_intermixed_args(words)  # its module is as light as this one, and checks them
 
-    module: str  # whose ``main(given)`` returns the exit code
-    does: str
-    words: dict[str, dict[str, Any]]  # arguments of ``ArgumentParser.add_argument``, by name
-    check: Callable[[Namespace], None]  # refuses what was given
+
+def _take_run(parser: ArgumentParser) -> None:
+    parser.add_argument("run", help="such as digits/ict, or a file")
+    parser.add_argument("changes", nargs="*", metavar="name=value", help="such as seeds=[0] recipe.dropout=0.1")
 
 
-def _check_plan(given: Namespace) -> None:
+def plan(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Say what a run takes, and what this machine lacks for it."""
+    _take_run(parser)
+    parser.add_argument("--devices", type=int, metavar="N", help="that train together; otherwise the run file says")
+    parser.add_argument("--images-per-second", type=float, metavar="X", help="of one device; otherwise it is measured")
+    parser.add_argument("--no-measure", action="store_true", help="leave out the minute of training on random images")
+    given = parser.parse_intermixed_args(words)
     fast = given.images_per_second
     require(fast is None or 0 < fast < math.inf, "images-per-second", fast, "a positive number")
     more = [] if given.devices is None else [f"processes={given.devices}"]
     check_network(run_from(read_run(given.run, [*given.changes, *more], project_root())))
+    return given
 
 
-def _check_bench(given: Namespace) -> None:
+def bench(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Measure speed and memory of this machine."""
+    parser.add_argument("kind", choices=("cpu", "gpu"))
+    parser.add_argument("cases", nargs="*", help="parts of names; none measures all")
+    parser.add_argument("--limit", type=float, default=350, help="seconds for all")
+    given = parser.parse_intermixed_args(words)
     require(0 < given.limit < math.inf, "limit", given.limit, "a positive number of seconds")
     names = case_names(given.kind)
     for word in given.cases:
         require(any(word in name for name in names), "case", word, f"a part of one of {', '.join(names)}")
     check_device("cuda" if given.kind == "gpu" else "cpu")
+    return given
 
 
 def case_names(kind: str) -> list[str]:
@@ -48,32 +64,48 @@ def case_names(kind: str) -> list[str]:
     return ["ceiling", "loading", *trained, *(f"{name}/compile" for name in trained)]
 
 
-def _check_rounding(given: Namespace) -> None:
+def rounding(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Compare the rounding of each precision with what a model learns from."""
+    parser.add_argument("run", help="that is finished, such as digits/ict")
+    parser.add_argument("--samples", type=int, default=256, help="real images, the same for all")
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_intermixed_args(words)
     require(1 <= given.samples <= 100_000, "samples", given.samples, "1 <= samples <= 100,000")
-    require_device(given.device)
-    check_device(given.device)
     left = record.read(given.run)
     left.weights()
+    check_device(replace(left.run, device=given.device).device)
     DATASETS[left.run.data].require_files()
+    return given
 
 
-def _check_export(given: Namespace) -> None:
+def export(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Write a run's model for diffusers."""
+    parser.add_argument("run", help="that is finished, such as digits/adm-small")
+    parser.add_argument("folder", type=Path, help="gets the network, the scheduler and a model card")
+    parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
+    given = parser.parse_intermixed_args(words)
     left = record.read(given.run)
     left.weights(given.seed)
     require(left.run.network == "adm", "network", left.run.network, "for diffusers adm")
     _require_folder(given.folder)
     require_package("diffusers", "the export")
+    return given
 
 
-def _check_data(given: Namespace) -> None:
+def data(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Fetch or pack a data set."""
+    parser.add_argument("name", help=", ".join(DATASETS))
+    parser.add_argument("folder", nargs="?", type=Path, help="of all data sets; otherwise ICT_DATA, or the cache")
+    parser.add_argument("--source", type=Path, help="of ImageNet: photographs in a folder a class, or published .npz")
+    given = parser.parse_intermixed_args(words)
     require_known("data set", given.name, DATASETS)
     entry, source, folder = DATASETS[given.name], given.source, data_folder(given.folder)
-    rule = f"none, since {given.name} is not packed from one,"
-    require(source is None or entry.packed, "source", str(source), rule)
-    require(source is None or source.is_dir(), "source", str(source), "a folder")
+    rule = "a folder" if entry.packed else f"none, since {given.name} is not packed from one,"
+    require(source is None or (entry.packed and source.is_dir()), "source", str(source), rule)
     _require_folder(folder)
     if entry.packed and source is None:
         entry.require_files(folder)
+    return given
 
 
 def _require_folder(path: Path) -> None:
@@ -83,81 +115,21 @@ def _require_folder(path: Path) -> None:
     require(first.is_dir(), "folder", str(path), f"a folder, which {first} is not,")
 
 
-def _check_tensorboard(given: Namespace) -> None:
+def tensorboard(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Write TensorBoard's files of runs."""
+    parser.add_argument("runs", nargs="+", metavar="run", help="such as digits/ict")
+    given = parser.parse_intermixed_args(words)
     for name in given.runs:
         record.read(name)
+    return given
 
 
-RUN: dict[str, dict[str, Any]] = {
-    "run": {"help": "such as digits/ict, or a file"},
-    "changes": {"nargs": "*", "metavar": "name=value", "help": "such as seeds=[0] recipe.dropout=0.1"},
-}
-COMMANDS = {
-    "run": Command(
-        "ict_lib.run.notebook",
-        "execute a run's notebook by papermill",
-        RUN
-        | {
-            "--dry": {"action": "store_true", "help": "the whole notebook in three steps at the full batch"},
-            "--anew": {"action": "store_true", "help": "train again what is trained already"},
-        },
-        lambda given: None,  # its module is as light as this one
-    ),
-    "plan": Command(
-        "ict_lib.scale.plan",
-        "say what a run takes, and what this machine lacks for it",
-        RUN
-        | {
-            "--devices": {"type": int, "metavar": "N", "help": "that train together; otherwise the run file says"},
-            "--images-per-second": {"type": float, "metavar": "X", "help": "of one device; otherwise it is measured"},
-            "--no-measure": {"action": "store_true", "help": "leave out the minute of training on random images"},
-        },
-        _check_plan,
-    ),
-    "bench": Command(
-        "ict_lib.scale.bench",
-        "measure speed and memory of this machine",
-        {
-            "kind": {"choices": ("cpu", "gpu")},
-            "cases": {"nargs": "*", "help": "parts of names; none measures all"},
-            "--limit": {"type": float, "default": 350, "help": "seconds for all"},
-        },
-        _check_bench,
-    ),
-    "rounding": Command(
-        "ict_lib.scale.rounding",
-        "compare the rounding of each precision with what a model learns from",
-        {
-            "run": {"help": "that is finished, such as digits/ict"},
-            "--samples": {"type": int, "default": 256, "help": "real images, the same for all"},
-            "--device": {"default": "auto"},
-        },
-        _check_rounding,
-    ),
-    "export": Command(
-        "ict_lib.export.command",
-        "write a run's model for diffusers",
-        {
-            "run": {"help": "that is finished, such as digits/adm-small"},
-            "folder": {"type": Path, "help": "gets the network, the scheduler and a model card"},
-            "--seed": {"type": int, "help": "of the training; otherwise the run's first"},
-        },
-        _check_export,
-    ),
-    "data": Command(
-        "ict_lib.data.command",
-        "fetch or pack a data set",
-        {
-            "name": {"help": ", ".join(DATASETS)},
-            "folder": {"nargs": "?", "type": Path, "help": "of all data sets; otherwise ICT_DATA, or the cache"},
-            "--source": {"type": Path, "help": "of ImageNet: photographs in a folder a class, or published .npz"},
-        },
-        _check_data,
-    ),
-    "tensorboard": Command(
-        "ict_lib.display.tensorboard",
-        "write TensorBoard's files of runs",
-        {"runs": {"nargs": "+", "metavar": "run", "help": "such as digits/ict"}},
-        _check_tensorboard,
-    ),
+COMMANDS = {  # name -> what takes and checks its words, and the module whose ``main(given)`` returns the exit code
+    "run": (run, "ict_lib.run.notebook"),
+    "plan": (plan, "ict_lib.scale.plan"),
+    "bench": (bench, "ict_lib.scale.bench"),
+    "rounding": (rounding, "ict_lib.scale.rounding"),
+    "export": (export, "ict_lib.export.command"),
+    "data": (data, "ict_lib.data.command"),
+    "tensorboard": (tensorboard, "ict_lib.display.tensorboard"),
 }

@@ -81,7 +81,8 @@ class Run:
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
         low, high = self.recipe.sigma_min, self.recipe.sigma_max
         require(low <= self.sigma_mid < high, "sigma_mid", self.sigma_mid, f"{low} <= sigma_mid < {high}")
-        require_device(self.device)
+        fits = re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d{1,4})?", self.device) is not None
+        require(fits, "device", self.device, "auto, cpu, cuda, cuda:0, mps or xpu")
         check_network_options(self.network, self.network_options)
         self._check_shards()
         for name, source in self.sources.items():
@@ -123,12 +124,6 @@ EVALUATION = ("num_samples", "sigma_mid")  # what the numbers at the end depend 
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
 SHOWN = ("name", "notebook", "preset", "tensorboard", "sources", "variants")
 HARMLESS = (*SHOWN, *EVALUATION, *EVERY, "seeds", "micro_batch", "processes", "device", "compile")
-
-
-def require_device(name: str) -> None:
-    """Raise ``ValueError``, unless this may be the name of a device."""
-    fits = re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d{1,4})?", name) is not None
-    require(fits, "device", name, "auto, cpu, cuda, cuda:0, mps or xpu")
 
 
 def check_processes(run: Run, processes: int) -> None:
@@ -208,7 +203,8 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
     theirs = read_json(path / IDENTITY)
     changed = difference(theirs, settings) if theirs else ""
     if changed:
-        keep = f"; micro_batch={theirs['shard_size']} keeps the shards" if "shard_size: " in changed else ""
+        part = theirs.get("shard_size") if "shard_size: " in changed else None
+        keep = f"; micro_batch={part} keeps the shards" if part else ""
         raise ValueError(
             f"what is in {path} was made with other settings ({changed}{keep}): restore them, choose another name, "
             "or start anew (ANEW=1 of make run, --anew, resume=False in Python)"

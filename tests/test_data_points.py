@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ict_lib.config import run_from
-from ict_lib.data import DATASETS, Dataset, fetch, load_dataset
+from ict_lib.data import DATASETS, fetch, load_dataset
+from ict_lib.data.dataset import Dataset
 from ict_lib.data.small import TOYS
 from ict_lib.evaluation.measure import draw, measure, quick
 from ict_lib.run.execute import execute

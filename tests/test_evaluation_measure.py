@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data import Dataset, load_dataset, stand_in
+from ict_lib.data import load_dataset, stand_in
+from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation import measure as module
 from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.measure import draw, extractor_of, measure, prepare, quick

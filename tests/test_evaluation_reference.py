@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from ict_lib.data import Dataset
+from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation import fidelity as fidelity_module
 from ict_lib.evaluation import reference
 from ict_lib.evaluation.fidelity import fidelity

@@ -343,7 +343,7 @@ def test_a_finished_training_has_nothing_to_do_and_changes_nothing(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in left} == left
     for path in tmp_path.glob("*.ckpt"):
         path.unlink()
-    with pytest.raises(ValueError, match="is 'finished': another name, or resume=False, is needed"):
+    with pytest.raises(ValueError, match="is 'finished': another name, or a new start"):
         train(settings, folder=tmp_path)
     assert read_result(tmp_path)["result"]["images_seen"] == 96
 

@@ -54,8 +54,8 @@ def plan_levels(
             does not divide the channels with attention.
     """
     sizes = shape, channels, multipliers, attention_resolutions
-    heights = check_sizes(*sizes, head_channels, dropout_resolution, divisor)
     require(blocks >= 1, "blocks", blocks, "at least one")
+    heights = check_sizes(*sizes, head_channels, dropout_resolution, divisor)
     attends = heights[-1:] if attention_resolutions is None else attention_resolutions
     levels = []
     for height, multiplier in zip(heights, multipliers, strict=True):

@@ -73,7 +73,9 @@ def read(name: str) -> Record:
     folder = results_folder(name)
     if not exists(name):
         known, make = run_names(project_root()), f"`make run RUN={name}` makes it"
-        raise FileNotFoundError(f"run {name!r} has no record yet: {make if name in known else nearest(name, known)}")
+        raise FileNotFoundError(
+            f"run {name!r} has no record yet: {make if name in known or not known else nearest(name, known)}"
+        )
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf8"))
         run_from(manifest["run"])
