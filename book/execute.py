@@ -171,7 +171,7 @@ def run_page(page: str, timeout: int) -> tuple[nbformat.NotebookNode, float, str
 
 
 def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode, float, str]]:
-    """Execute pages, as many at a time as there are cores; passes each on when it ends. SIGTERM interrupts as Ctrl-C."""
+    """Execute pages, as many at a time as there are cores; passes each on when it ends. SIGTERM interrupts too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["execute"]["timeout"]
     with ProcessPoolExecutor(min(len(pages), CORES), multiprocessing.get_context("spawn")) as pool:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -176,9 +177,7 @@ def test_chapters_run_side_by_side_once_whatever_the_callers_environment(project
 @pytest.mark.slow
 def test_a_build_that_is_ended_leaves_no_kernel(project):
     (project / "_toc.yml").write_text("{root: book/a, chapters: []}", "utf8")
-    write_chapter(
-        project, "a", "import os, time\nprint(os.getpid(), file=open('pid', 'w'), flush=True)\ntime.sleep(99)"
-    )
+    write_chapter(project, "a", "import os, time\nprint(os.getpid(), file=open('pid', 'w'))\ntime.sleep(99)")
     (project / "book" / "run.py").write_text(RUN, "utf8")
     build = subprocess.Popen([sys.executable, "book/run.py"], cwd=project, stderr=subprocess.DEVNULL)
     place = project / "book" / "pid"
