@@ -50,7 +50,7 @@ class Run:
     micro_batch: int | None = None
     learning_rate: float = 6e-4  # of RAdam, constant
     ema_decay: float = 0.998  # of the averaged weights that are sampled, a step
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the network's passes; all else is fp32
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the passes of training; all else is fp32
     compile: bool = False  # let ``torch.compile`` make one program of each pass
     device: str = "auto"  # ``auto`` takes an accelerator if there is one; otherwise torch's name of a device
     processes: int = 1  # that train together on this machine; on several machines ``torchrun`` says how many

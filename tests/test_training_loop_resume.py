@@ -447,13 +447,13 @@ def test_no_checkpoint_is_written_after_the_nan_and_the_error_names_the_last_goo
     assert same(training, uninterrupted()[0])
 
 
-@pytest.mark.parametrize("step", [5, 12])
-def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, step):
+@pytest.mark.parametrize(("step", "factor"), [(5, math.nan), (12, math.nan), (5, math.inf), (5, -math.inf)])
+def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, step, factor):
     """The loss of that step is finite, its gradient is not: it would be kept as good without a look at the weights."""
     measured = []
     training = Training(small(checkpoint_every=1), folder=tmp_path, evaluate=lambda t, _: measured.append(t.step) or {})
     parameter = next(training.student.parameters())
-    parameter.register_hook(lambda gradient: gradient * (math.nan if training.step == step - 1 else 1))
+    parameter.register_hook(lambda gradient: gradient * (factor if training.step == step - 1 else 1))
     message = message_of(training)
     assert message.startswith(f"a weight is not finite after step {step}: stopped; the last good checkpoint is")
     assert message.endswith(f"step-{step - 1:09d}.ckpt")
