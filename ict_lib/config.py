@@ -203,7 +203,8 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
     theirs = read_json(path / IDENTITY)
     changed = difference(theirs, settings) if theirs else ""
     if changed:
-        part = theirs.get("shard_size") if "shard_size: " in changed else None
+        shards_alone = "shard_size: " in changed and "batch_size: " not in changed
+        part = theirs.get("shard_size") if shards_alone else None
         keep = f"; micro_batch={part} keeps the shards" if part else ""
         raise ValueError(
             f"what is in {path} was made with other settings ({changed}{keep}): restore them, choose another name, "

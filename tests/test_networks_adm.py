@@ -206,7 +206,7 @@ def test_the_normalisations_have_as_many_groups_as_allowed(groups, found):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"head_channels": 3}, "head_channels is 3: a divisor of the 8 channels"),
+        ({"head_channels": 3}, r"head_channels is 3: a divisor of \[8, 16\], the channels with attention"),
         ({"head_channels": 64}, "head_channels is 64: a divisor"),
         ({"dropout_resolution": 1}, "dropout_resolution is 1: 2, the lowest, or more"),
     ],

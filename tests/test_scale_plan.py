@@ -225,8 +225,8 @@ def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine):
     [
         (["cifar10/itc"], "did you mean 'cifar10/ict'"),
         (["cifar10/ict", "--devices", "3"], "cannot be shared by 3 processes"),
-        (["cifar10/ict", "--devices", "0"], "processes > 0"),
-        (["cifar10/ict", "--images-per-second", "-1"], "images_per_second is -1.0: images_per_second > 0"),
+        (["cifar10/ict", "--devices", "0"], "processes is 0: 1 <= processes"),
+        (["cifar10/ict", "--images-per-second", "-1"], "images-per-second is -1.0: a positive number"),
         (["cifar10/ict", "stpes=3"], "did you mean 'steps'"),
         (["cifar10/ict", "steps"], "name=value"),
     ],

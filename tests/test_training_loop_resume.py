@@ -296,7 +296,7 @@ def test_how_often_is_shown_or_saved_may_differ(tmp_path, change):
         ({"steps": 13}, "steps: 12 -> 13"),
         ({"seeds": [1]}, "seed: 0 -> 1"),
         ({"batch_size": 9}, "batch_size: 8 -> 9, shard_size: 8 -> 9"),
-        ({"micro_batch": 2}, "shard_size: 8 -> 2"),
+        ({"micro_batch": 2}, "shard_size: 8 -> 2; micro_batch=8 keeps the shards"),
         ({"precision": "bf16"}, "precision: fp32 -> bf16"),
         ({"network_options": {"width": 16, "blocks": 3}}, "network_options.blocks: 2 -> 3"),
     ],
