@@ -235,7 +235,8 @@ def test_loss_and_gradient_are_pytorchs_and_those_of_finite_differences(name, mo
       weights[i] = before;
       return (up - down) / (2 * h);
     });
-    result = { value, exact, differences, lo: [...lo], weights: [...weights], teacher: [...learner.teacher.network.weights],
+    result = { value, exact, differences, lo: [...lo],
+      weights: [...weights], teacher: [...learner.teacher.network.weights],
       frequencies: [...learner.student.network.frequencies], x: [...batch.x], noise: [...batch.noise] };"""
     places = list(range(0, 2916, 31))
     told = run_node(script, {"recipe": js_recipe(recipe), "places": places})

@@ -60,21 +60,24 @@ export const RANGES = { // far around every value that learns; whole numbers for
   learning_rate: [1e-6, 0.1],
 };
 
+// Reads a number from `low` to `high`; throws with the rule.
+export const number = (name, [low, high], whole = false) => (text) => {
+  const value = Number(text);
+  const fits = String(text).trim() !== "" && value >= low && value <= high && (!whole || Number.isInteger(value));
+  if (!fits) throw new Error(`${name} is ${text}; it must be ${whole ? "a whole number " : ""}from ${low} to ${high}`);
+  return value;
+};
+
 // The recipe with one field changed; throws with the rule where the value is none.
 export function override(recipe, field, value) {
-  if (field in CHOICES) {
-    if (!CHOICES[field].includes(value)) throw new Error(`${field} is ${value}; it must be one of ${CHOICES[field].join(", ")}`);
-    return { ...recipe, [field]: value };
-  }
-  if (!(field in RANGES)) throw new Error(`unknown field ${field}`);
-  const open = (field === "s0" || field === "s1") && (value === null || value === "");
-  const number = open ? null : Number(value);
-  const [low, high] = RANGES[field];
-  const fits = open || (value !== "" && number >= low && number <= high && (field[0] !== "s" || Number.isInteger(number)));
-  if (!fits) throw new Error(`${field} is ${value}; it must be ${field[0] === "s" ? "a whole number " : ""}from ${low} to ${high}`);
-  const changed = { ...recipe, [field]: number };
-  const start = changed.s0 ?? (changed.curriculum === "doubling" ? 10 : 2);
-  const end = changed.s1 ?? (changed.curriculum === "doubling" ? 1280 : 150);
-  if (start > end) throw new Error(`s0, s1 are ${start}, ${end}; s0 must not be above s1`);
+  if (!(field in ICT)) throw new Error(`unknown field ${field}`);
+  const choices = CHOICES[field];
+  if (choices && !choices.includes(value)) throw new Error(`${field} is ${value}; it must be one of ${choices.join(", ")}`);
+  const ends = field === "s0" || field === "s1";
+  const read = choices ? value : ends && (value === null || value === "") ? null : number(field, RANGES[field], ends)(value);
+  const changed = { ...recipe, [field]: read };
+  const [s0, s1] = changed.curriculum === "doubling" ? [10, 1280] : [2, 150];
+  const [start, end] = [changed.s0 ?? s0, changed.s1 ?? s1];
+  if (start > end) throw new Error(`s0 = ${start} is above s1 = ${end}`);
   return changed;
 }
