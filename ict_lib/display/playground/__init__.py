@@ -14,7 +14,9 @@ from typing import Any
 
 import anywidget
 import traitlets
+from IPython.display import Markdown
 
+from ict_lib.checks import require
 from ict_lib.display.playground.tours import TOURS
 
 HERE = Path(__file__).parent
@@ -56,19 +58,25 @@ def run_node(script: str, given: dict[str, Any]) -> Any:
 
 
 def train(preset: str, data: str = "ring", seed: int = 0, total_steps: int = 10_000) -> dict[str, Any]:
-    """Train in node as the page does, to the end; return what the page keeps of a run, weights and curves.
+    """Train in node as the page does, to the end.
+
+    Returns:
+        What the page keeps of a run: settings, curves (``losses``, ``distances``, each with its step), ``floor`` and
+        ``weights``; and, for still pictures, ``samples``: 1,000 points in one step and 1,000 in two.
 
     Raises:
         RuntimeError: if there is no such preset or data.
     """
     script = """
     import { preset } from "./state.js";
-    import { Training } from "./train.js";
+    import { Training, draw_samples } from "./train.js";
     const { recipe } = preset(given.preset);
     const training = new Training({ ...given, recipe, cells: [] });
     while (training.step < given.total_steps) training.advance();
     const { weights, preset: _, ...rest } = training.snapshot();
-    result = { ...rest, weights: [...weights].map((weight) => Number(weight.toPrecision(9))) };"""
+    const short = (values) => [...values].map((value) => Number(value.toPrecision(9)));
+    const samples = draw_samples(training.learner.average, 1000, given.seed).map(short);
+    result = { ...rest, weights: short(weights), samples };"""
     return run_node(script, {"preset": preset, "data": data, "seed": seed, "total_steps": total_steps})
 
 
@@ -76,6 +84,18 @@ def record(presets: Sequence[str] = ("CT", "iCT"), total_steps: int = 10_000) ->
     """Train the two runs that are on the page before the first click, side by side; a minute or less."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda preset: train(preset, total_steps=total_steps), presets))
+
+
+def quote(file: str, start: str) -> Markdown:
+    """Show a function of a file beside this one, from the line that begins with ``start`` to its end.
+
+    Raises:
+        ValueError: if no line begins so.
+    """
+    lines = (HERE / file).read_text("utf8").splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(start)), None)
+    require(first is not None, "start", start, f"the beginning of a line of {file}")
+    return Markdown("\n".join(["```javascript", *lines[first : lines.index("}", first) + 1], "```"]))
 
 
 class Playground(anywidget.AnyWidget):
@@ -95,7 +115,8 @@ class Playground(anywidget.AnyWidget):
     def __init__(self, recorded: Sequence[dict[str, Any]] = ()) -> None:
         templates = {"whole": HERE / "template.txt", "painted": HERE / "painted.txt"}
         super().__init__(
-            recorded=list(recorded), templates={name: path.read_text("utf8") for name, path in templates.items()}
+            recorded=[{key: value for key, value in run.items() if key != "samples"} for run in recorded],
+            templates={name: path.read_text("utf8") for name, path in templates.items()},
         )
 
     def __repr__(self) -> str:

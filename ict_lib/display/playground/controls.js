@@ -5,6 +5,16 @@ import { BOARD } from "./toy.js";
 import { COLORS } from "./draw.js";
 import { preset } from "./state.js";
 
+export function add(place, ...parts) {
+  place.append(...parts);
+  return place;
+}
+
+export function named(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
 export function button(text, onClick) {
   const element = Object.assign(html("button", "ict-button", text), { type: "button" });
   element.addEventListener("click", onClick);
@@ -14,10 +24,8 @@ export function button(text, onClick) {
 
 // A control with its label above it.
 export function labelled(text, control) {
-  const place = html("label", "ict-field");
   control.dataset.lmSuppressShortcuts = "true";
-  place.append(html("span", "", text), control);
-  return place;
+  return add(html("label", "ict-field"), html("span", "", text), control);
 }
 
 // choices: [value, text] each.
@@ -45,14 +53,10 @@ export function entry(value, apply, say) {
   return element;
 }
 
-const LABELS = {
-  weighting: "weighting (3.1)", fourier_scale: "fourier_scale (3.1)", teacher: "teacher (3.2)", distance: "distance (3.3)",
-  curriculum: "curriculum (3.4)", noise_schedule: "noise_schedule (3.5)",
-};
+const SECTIONS = { weighting: "3.1", fourier_scale: "3.1", teacher: "3.2", distance: "3.3", curriculum: "3.4", noise_schedule: "3.5" };
 
 // Preset and switches of one run; `change` gets the new run, { base, recipe }.
 export function buildSwitches(run, side, change, say) {
-  const place = html("div", "ict-switches");
   const same = PRESETS.find(([, , recipe]) => Object.keys(recipe).every((field) => recipe[field] === run.recipe[field]));
   const choices = PRESETS.map(([key, name]) => [key, name]);
   if (!same) choices.unshift(["", "own mixture"]);
@@ -61,7 +65,6 @@ export function buildSwitches(run, side, change, say) {
   const name = ["Left", "Right"][side];
   const head = labelled(`${name} run`, select(choices, same?.[0] ?? "", (key) => change(preset(key))));
   head.firstChild.prepend(swatch);
-  const more = html("details");
   const grid = html("div", "ict-fields");
   const apply = (field) => (value) => change({ ...run, recipe: override(run.recipe, field, value) });
   for (const [field, value] of Object.entries(run.recipe)) {
@@ -69,19 +72,16 @@ export function buildSwitches(run, side, change, say) {
       ? select(CHOICES[field].map((one) => [one, one]), value, apply(field))
       : entry(value ?? "", apply(field), say);
     if (field in RANGES && value === null) control.placeholder = "as published";
-    grid.append(labelled(LABELS[field] ?? field, control));
+    grid.append(labelled(field in SECTIONS ? `${field} (${SECTIONS[field]})` : field, control));
   }
-  more.append(html("summary", "", `Switches of the ${name.toLowerCase()} run`), grid);
-  place.append(head, more);
-  return place;
+  const more = add(html("details"), html("summary", "", `Switches of the ${name.toLowerCase()} run`), grid);
+  return add(html("div", "ict-switches"), head, more);
 }
 
 // The board on which the reader paints data: with a pointer, a finger, or arrow keys and space.
 export function buildBoard(cells, change, say) {
-  const place = html("div", "ict-board");
   const canvas = Object.assign(html("canvas"), { width: 12 * BOARD, height: 12 * BOARD, tabIndex: 0 });
-  canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", `Board of ${BOARD} by ${BOARD} cells to paint data: arrow keys move, space paints or erases`);
+  named(canvas, { role: "application", "aria-label": `Board of ${BOARD} by ${BOARD} cells to paint data: arrow keys move, space paints or erases` });
   canvas.dataset.lmSuppressShortcuts = "true";
   const on = new Set(cells);
   let [cursor, paints] = [BOARD * 10 + 10, null];
@@ -102,34 +102,31 @@ export function buildBoard(cells, change, say) {
     on[paints ? "add" : "delete"](cell);
     draw();
   };
-  const cellAt = ({ offsetX, offsetY }) => {
-    const [x, y] = [offsetX, offsetY].map((at) => Math.floor((at / canvas.clientWidth) * BOARD));
-    return x >= 0 && y >= 0 && x < BOARD && y < BOARD ? y * BOARD + x : null;
+  const clip = (at) => Math.min(BOARD - 1, Math.max(0, at));
+  const cellAt = (event) => {
+    const [column, row] = [event.offsetX, event.offsetY].map((at) => clip(Math.floor((at / canvas.clientWidth) * BOARD)));
+    return row * BOARD + column;
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    cursor = cellAt(event) ?? cursor;
+    cursor = cellAt(event);
     paints = !on.has(cursor);
     put(cursor);
   });
   canvas.addEventListener("pointermove", (event) => {
-    const cell = paints === null ? null : cellAt(event);
-    if (cell !== null) put(cell);
+    if (paints !== null) put(cellAt(event));
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
     paints = null;
     finish();
   });
   canvas.addEventListener("keydown", (event) => {
-    const [column, row] = [cursor % BOARD, Math.floor(cursor / BOARD)];
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!(event.key in moves) && event.key !== " ") return;
     event.preventDefault();
     const [right, down] = moves[event.key] ?? [0, 0];
-    cursor = Math.min(BOARD - 1, Math.max(0, row + down)) * BOARD + Math.min(BOARD - 1, Math.max(0, column + right));
-    paints = !on.has(cursor);
-    if (event.key === " ") put(cursor);
-    paints = null;
+    cursor = clip(Math.floor(cursor / BOARD) + down) * BOARD + clip((cursor % BOARD) + right);
+    if (event.key === " ") on[on.has(cursor) ? "delete" : "add"](cursor);
     draw();
     say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
     if (event.key === " ") finish();
@@ -138,8 +135,7 @@ export function buildBoard(cells, change, say) {
   const clear = button("Clear the board", () => {
     on.clear();
     draw();
-    say("The board is empty: paint a cell first.");
+    finish();
   });
-  place.append(html("p", "", "Paint what the model shall learn:"), canvas, clear);
-  return { place, draw };
+  return { place: add(html("div", "ict-board"), html("p", "", "Paint what the model shall learn:"), canvas, clear), draw };
 }

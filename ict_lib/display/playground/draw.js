@@ -72,18 +72,16 @@ export function drawNet(canvas, data, crossings, color) {
 }
 
 const mark = (color, label, dashed = false) => ({ mark: "line", color, label, dashed, x: [], y: [] });
-const SIDES = ["left", "right"];
 export const COLORS = [1, 0]; // of the two runs, in the palette of the Explorer
 
 // The four panels of curves under the runs, and what fills them.
 export function buildCurves() {
-  const both = (more = "") => SIDES.map((side, i) => mark(COLORS[i], side + more));
-  const two = SIDES.map((side, i) => mark(COLORS[i], `${side}, two steps`, true));
+  const both = (more = "", dashed = false) => ["left", "right"].map((side, i) => mark(COLORS[i], side + more, dashed));
   const step = { x_label: "step", x_scale: "linear", y_scale: "log" };
   const panels = {
-    distance: { ...step, title: "Distance to the data", y_label: "sliced Wasserstein", marks: [...both(", one step"), ...two, { ...mark(5, "fresh data: the floor"), dashed: true }] },
+    distance: { ...step, title: "Distance to the data", y_label: "sliced Wasserstein", marks: [...both(", one step"), ...both(", two steps", true), mark(5, "fresh data: the floor", true)] },
     loss: { ...step, title: "Loss", y_label: "mean of the last steps", marks: both() },
-    scales: { ...step, title: "Curriculum N(k)", y_label: "noise levels", marks: [...both(), { ...mark(5, "now"), dashed: true }] },
+    scales: { ...step, title: "Curriculum N(k)", y_label: "noise levels", marks: [...both(), mark(5, "now", true)] },
     pmf: { title: "Which noise is drawn", x_label: "noise level σ", y_label: "probability a unit of ln σ", x_scale: "log", y_scale: "linear", marks: both() },
   };
   const built = Object.entries(panels).map(([name, panel], i) => ({ name, panel, ...buildPanel(panel, i) }));
@@ -116,7 +114,7 @@ function drawCurves(built, { distance, loss, scales, pmf }, { runs: chosen, step
   for (const panel of [distance, loss, scales]) panel.x_range = [0, steps];
   distance.y_range = range(distance.marks, [0.006, 0.5]);
   loss.y_range = range(loss.marks, [1e-3, 1]);
-  scales.y_range = range(scales.marks, [2, 10]);
+  scales.y_range = range(scales.marks.slice(0, 2), [2, 10]);
   set(scales.marks[2], [at, at], scales.y_range);
   pmf.x_range = [SIGMA_MIN, SIGMA_MAX];
   pmf.y_range = [0, 1.08 * Math.max(...pmf.marks.flatMap(({ y }) => y))];

@@ -1,7 +1,7 @@
 // The page: controls, pictures and tours around a session. The functions of explorer.js stand in front (see __init__.py).
 
 import { karras_sigmas } from "./grid.js";
-import { buildBoard, buildSwitches, button, entry, labelled, select } from "./controls.js";
+import { add, buildBoard, buildSwitches, button, entry, labelled, named, select } from "./controls.js";
 import { COLORS, buildCurves, drawCloud, drawNet } from "./draw.js";
 import { REFERENCE, stream } from "./random.js";
 import { Session } from "./session.js";
@@ -13,25 +13,19 @@ import { SIGMA_MID } from "./train.js";
 
 const SIGMAS = [...karras_sigmas(41)];
 const NAMES = ["Left", "Right"];
+const READOUTS = ["step", "N", "loss", "one step", "two steps", "floor"];
 const CLOUDS = ["samples in one step", `samples in two steps, the second at σ = ${SIGMA_MID}`, "where f(x, σ) sends a square net"];
 const inBook = () => document.querySelector("article.bd-article") !== null; // elsewhere the address is not ours
 const address = () => (inBook() ? decodeURIComponent(location.hash.slice(1)) : "");
 
-function add(place, ...parts) {
-  place.append(...parts);
-  return place;
-}
-
 function buildColumn(side) {
-  const place = html("section", "ict-run");
-  place.setAttribute("aria-label", `${NAMES[side]} run`);
+  const place = named(html("section", "ict-run"), { "aria-label": `${NAMES[side]} run` });
   const switches = html("div");
   const clouds = CLOUDS.map((title) => {
-    const canvas = html("canvas");
-    canvas.setAttribute("role", "img");
+    const canvas = named(html("canvas"), { role: "img" });
     return { canvas, title, place: add(html("div", "ict-cloud"), canvas, html("span", "", title)) };
   });
-  const readouts = ["step", "N", "loss", "one step", "two steps", "floor"].map((label) => {
+  const readouts = READOUTS.map((label) => {
     const value = html("strong", "", "–");
     return { value, place: add(html("div", "ict-readout"), html("span", "", label), value) };
   });
@@ -56,11 +50,8 @@ class Playground {
     this.follow(state.at);
   }
 
-  // --- what is on the page ---
-
   build() {
-    this.status = html("p", "ict-status");
-    this.status.setAttribute("role", "status");
+    this.status = named(html("p", "ict-status"), { role: "status" });
     this.toolbar = html("div", "ict-toolbar");
     this.boardPlace = html("div");
     this.columns = [0, 1].map(buildColumn);
@@ -71,11 +62,10 @@ class Playground {
     });
     this.parts = buildSlow();
     this.curves = buildCurves();
-    this.copied = Object.assign(html("textarea", "ict-copied"), { readOnly: true, hidden: true, rows: 12 });
-    this.copied.setAttribute("aria-label", "What was copied");
+    this.copied = named(Object.assign(html("textarea", "ict-copied"), { readOnly: true, hidden: true, rows: 12 }), { "aria-label": "What was copied" });
     const copyRun = (side) => () => this.copy(to_python(this.model.get("templates"), this.state, this.state.runs[side]), "The Python");
     const takeaway = [
-      ...(inBook() ? [button("Copy link", () => this.copy(location.href.split("#")[0] + this.hash(), "The link"))] : []),
+      ...(inBook() ? [button("Copy link", () => this.copy(`${location.href.split("#")[0]}#${to_address(this.state)}`, "The link"))] : []),
       ...NAMES.map((name, side) => button(`Copy ${name.toLowerCase()} run as Python`, copyRun(side))),
       button("Save runs as JSON", () => this.save()),
     ];
@@ -88,9 +78,8 @@ class Playground {
     const { state, session } = this;
     const say = (text) => this.say(text);
     const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew)));
-    this.playButton = button("Play", () => (session.playing ? this.pause() : session.play()));
+    this.playButton = button("Play", () => (session.playing ? session.pause() : session.play()));
     this.slowButton = button("Slow motion", () => this.toggleSlow());
-    this.slowButton.setAttribute("aria-pressed", String(session.slow));
     this.toolbar.replaceChildren(
       this.playButton, button("Step", () => session.one()), this.slowButton, button("Reset", () => this.change({})),
       choose("data", DATA.map((one) => [one, one.replace("_", " ")])),
@@ -111,14 +100,10 @@ class Playground {
 
   buildTours() {
     this.tours = {};
-    const place = html("section", "ict-tours");
-    place.setAttribute("aria-label", "Guided tours");
+    const place = named(html("section", "ict-tours"), { "aria-label": "Guided tours" });
     this.model.get("tours").forEach(({ key, title, predict, look, why }, i) => {
       const answer = add(html("details"), html("summary", "", "Why"), html("p", "", why));
-      const set = button("Set up and play", () => {
-        this.openTour(key);
-        this.session.play();
-      });
+      const set = button("Set up and play", () => this.openTour(key).play());
       this.tours[key] = add(html("details"), html("summary", "", `Tour ${i + 1}. ${title}`), html("p", "", `Predict: ${predict}`), set, html("p", "", `Look for: ${look}`), answer);
       place.append(this.tours[key]);
     });
@@ -129,9 +114,8 @@ class Playground {
     const { runs } = this.model.get("tours").find(({ key }) => key === wanted);
     this.tours[wanted].open = true;
     this.change({ ...START, runs: runs.map(preset) });
+    return this.session;
   }
-
-  // --- state ---
 
   sigmaIndex() {
     const far = SIGMAS.map((one) => Math.abs(Math.log(one / this.state.sigma)));
@@ -150,10 +134,6 @@ class Playground {
     this.show();
   }
 
-  hash() {
-    return `#${to_address(this.state)}`;
-  }
-
   // Does what an address asks for: opens a tour, or trains up to its step.
   follow(at) {
     const tour = /^tour=([a-z]+)$/.exec(address())?.[1];
@@ -163,24 +143,16 @@ class Playground {
     } else if (at) this.session.play(at);
   }
 
-  pause() {
-    this.session.playing = false;
-    this.show();
-  }
-
   toggleSlow() {
     const { session } = this;
     Object.assign(session, { slow: !session.slow, playing: false, part: -1 });
-    this.slowButton.setAttribute("aria-pressed", String(session.slow));
     if (session.slow) session.play();
     else this.show();
   }
 
-  // --- drawing ---
-
   show() {
     this.draw();
-    if (inBook() && !this.session.playing) history.replaceState(null, "", this.hash());
+    if (inBook() && !this.session.playing) history.replaceState(null, "", `#${to_address(this.state)}`);
   }
 
   draw() {
@@ -192,15 +164,17 @@ class Playground {
       drawCloud(clouds[0].canvas, data, picture?.one, color, slow && part >= 6 ? snapshot?.last : null);
       drawCloud(clouds[1].canvas, data, picture?.two, color);
       drawNet(clouds[2].canvas, data, picture?.net(SIGMAS[this.sigmaIndex()]), color);
-      for (const { canvas, title } of clouds) canvas.setAttribute("aria-label", `${NAMES[side]} run, ${title}, at step ${step}`);
+      for (const { canvas, title } of clouds) named(canvas, { "aria-label": `${NAMES[side]} run, ${title}, at step ${step}` });
       const scales = num_scales_at(state.runs[side].recipe, Math.min(step, state.steps - 1), state.steps);
-      const numbers = [...(snapshot?.distances.at(-1).slice(1) ?? []), snapshot?.floor].map((value) => value?.toFixed(3));
-      const texts = [step, scales, snapshot?.losses.at(-1)?.[1].toPrecision(2), ...(snapshot ? numbers : [])];
+      const loss = snapshot?.losses.at(-1)?.[1] ?? snapshot?.last?.loss;
+      const numbers = snapshot ? [...snapshot.distances.at(-1).slice(1), snapshot.floor] : [];
+      const texts = [step, scales, loss?.toPrecision(2) ?? "–", ...numbers.map((value) => value.toFixed(3))];
       readouts.forEach(({ value }, i) => { value.textContent = texts[i] ?? "–"; });
     });
     this.slider.update([this.sigmaIndex()]);
     this.curves.draw(state, snapshots, step);
     this.parts.place.hidden = !slow;
+    named(this.slowButton, { "aria-pressed": String(slow) });
     if (slow && snapshots.every((one) => one.last) && snapshots.length) this.parts.show(part, snapshots);
     this.playButton.textContent = session.playing ? "Pause" : "Play";
     Object.assign(this.root.dataset, { step, playing: session.playing, seconds: session.seconds ?? "" });
@@ -232,8 +206,6 @@ class Playground {
     return this.say("The runs were saved, with the weights of their averages.");
   }
 
-  // --- the world around ---
-
   observe() {
     let width = 0;
     this.sizes = new ResizeObserver(() => {
@@ -242,36 +214,27 @@ class Playground {
     });
     this.sizes.observe(this.root);
     this.themes = new MutationObserver(() => this.draw());
-    for (const element of [document.documentElement, document.body]) {
-      this.themes.observe(element, { attributeFilter: ["data-theme", "theme", "data-jp-theme-light"] });
-    }
-    this.hidden = () => {
-      const { session } = this;
-      if (document.hidden) this.resumes = session.playing;
-      if (document.hidden) this.pause();
-      else if (this.resumes) session.play();
-    };
-    document.addEventListener("visibilitychange", this.hidden);
-    this.addressed = () => { // somebody followed a link to another state of this page
+    const watched = { attributeFilter: ["data-theme", "theme", "data-jp-theme-light"] };
+    for (const element of [document.documentElement, document.body]) this.themes.observe(element, watched);
+    this.listening = new AbortController();
+    const { session, listening: { signal } } = this;
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) return this.resumes && session.play();
+      this.resumes = session.playing;
+      return session.pause();
+    }, { signal });
+    if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
       const { state } = from_address(address());
       if (/(^|&)left=/.test(address())) this.change({ ...state });
       this.follow(state.at);
-    };
-    if (inBook()) addEventListener("hashchange", this.addressed);
+    }, { signal });
   }
 
-  close() {
-    this.session.stop();
-    this.sizes.disconnect();
-    this.themes.disconnect();
-    document.removeEventListener("visibilitychange", this.hidden);
-    removeEventListener("hashchange", this.addressed);
+  // What anywidget gets: how to end the page's part.
+  static render({ model, el }) {
+    const { session, sizes, themes, listening } = new Playground(model, el);
+    return () => [() => session.stop(), () => sizes.disconnect(), () => themes.disconnect(), () => listening.abort()].forEach((end) => end());
   }
 }
 
-export default {
-  render({ model, el }) {
-    const playground = new Playground(model, el);
-    return () => playground.close();
-  },
-};
+export default { render: Playground.render };

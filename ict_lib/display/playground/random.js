@@ -28,21 +28,14 @@ export function stream(seed, step) {
   for (let i = 0; i < 12; i += 1) next();
   const uniform = () => ((next() >>> 0) + 0.5) / 2 ** 32;
   const normal = () => { // Box and Muller: two at a time
-    if (!Number.isNaN(spare)) {
-      const kept = spare;
-      spare = NaN;
-      return kept;
-    }
-    const radius = Math.sqrt(-2 * Math.log(uniform()));
-    const angle = 2 * Math.PI * uniform();
+    const kept = spare;
+    spare = NaN;
+    if (!Number.isNaN(kept)) return kept;
+    const [radius, angle] = [Math.sqrt(-2 * Math.log(uniform())), 2 * Math.PI * uniform()];
     spare = radius * Math.sin(angle);
     return radius * Math.cos(angle);
   };
   return { uniform, normal };
 }
 
-export function normals(num, generator) {
-  const drawn = new Float64Array(num);
-  for (let i = 0; i < num; i += 1) drawn[i] = generator.normal();
-  return drawn;
-}
+export const normals = (num, generator) => Float64Array.from({ length: num }, generator.normal);

@@ -14,23 +14,14 @@ export const ICT = {
   learning_rate: 2e-3, // of RAdam; in ict_lib a field of the run
 };
 export const CT = {
-  ...ICT,
-  weighting: "uniform",
-  fourier_scale: 16,
-  teacher: "ema",
-  distance: "squared_l2",
-  curriculum: "square_root",
-  noise_schedule: "uniform",
+  ...ICT, weighting: "uniform", fourier_scale: 16, teacher: "ema", distance: "squared_l2",
+  curriculum: "square_root", noise_schedule: "uniform",
 };
 export const CT_TUNED = { ...CT, s1: 40, mu0: 0.1, learning_rate: 5e-3 };
 
-export const RUNGS = {
-  weighting: "weighting",
-  fourier_scale: "noise embedding",
-  teacher: "no-EMA teacher",
-  distance: "pseudo-Huber",
-  curriculum: "doubling curriculum",
-  noise_schedule: "lognormal noise",
+const RUNGS = {
+  weighting: "weighting", fourier_scale: "noise embedding", teacher: "no-EMA teacher", distance: "pseudo-Huber",
+  curriculum: "doubling curriculum", noise_schedule: "lognormal noise",
 };
 
 // [key in the address, name, recipe]
@@ -41,7 +32,7 @@ for (const [field, name] of Object.entries(RUNGS).slice(0, -1)) {
   PRESETS.push([`plus-${field}`, `CT … + ${name}`, rung]);
 }
 PRESETS.push(["iCT", "iCT", ICT]);
-for (const [field, name] of Object.entries(RUNGS)) {
+for (const [field, name] of Object.entries(RUNGS)) { // without the last it is the rung below
   PRESETS.push([`without-${field}`, `iCT without ${name}`, { ...ICT, [field]: CT[field] }]);
 }
 

@@ -24,13 +24,13 @@ def main() -> None:
         result = [PRESETS.map(([key]) => key), Object.keys(TOYS)];""",
         {},
     )
-    for preset in presets:
-        for data in toys if preset in EVERYWHERE else toys[:1]:
-            for seed in SEEDS:
-                if not any((row["preset"], row["data"], row["seed"]) == (preset, data, seed) for row in rows):
-                    rows.append(row(preset, data, seed))
-                    write_atomically(path, ("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n").encode())
-                    print(rows[-1], flush=True)
+    wanted = [(preset, toys[0]) for preset in presets] + [(preset, toy) for toy in toys[1:] for preset in EVERYWHERE]
+    there = {(row["preset"], row["data"], row["seed"]) for row in rows}
+    for preset, data, seed in [(*pair, seed) for pair in wanted for seed in SEEDS]:
+        if (preset, data, seed) not in there:
+            rows.append(row(preset, data, seed))
+            write_atomically(path, ("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n").encode())
+            print(rows[-1], flush=True)
 
 
 def row(preset: str, data: str, seed: int) -> dict[str, str | int | float]:

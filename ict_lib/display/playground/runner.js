@@ -14,27 +14,24 @@ function reply(training) {
   return { ...training.snapshot(), last: { first, target, output, loss, num_scales } };
 }
 
-// Answers { run } by a new training, and { until } by steps up to that one.
-function sliced() {
+// Answers { run } by a new training, and { until } by steps up to that one; `rest` is awaited after each slice.
+function trainer(slice, rest) {
   let training;
   return async ({ run, until }) => {
     if (run) training = new Training(run);
     while (training.step < until) {
-      const end = performance.now() + SLICE;
+      const end = performance.now() + slice;
       while (training.step < until && performance.now() < end) training.advance();
-      await new Promise(requestAnimationFrame); // a hidden tab has no frames: it pauses
+      await rest();
     }
     return reply(training);
   };
 }
+const sliced = () => trainer(SLICE, () => new Promise(requestAnimationFrame)); // a hidden tab has no frames: it pauses
 
 function serve(worker) {
-  let training;
-  worker.onmessage = ({ data: { run, until } }) => {
-    if (run) training = new Training(run);
-    while (training.step < until) training.advance();
-    worker.postMessage(reply(training));
-  };
+  const ask = trainer(Infinity, () => {});
+  worker.onmessage = async ({ data }) => worker.postMessage(await ask(data));
 }
 
 export class Runner {

@@ -83,7 +83,7 @@ export class Session {
       const began = performance.now();
       if (!(await this.advance(Math.min(until, this.step + ahead)))) return;
       const took = performance.now() - began;
-      if (!speed) this.chunk = Math.max(1, Math.min(2000, Math.round(this.chunk * Math.min(2, pace / took))));
+      if (!speed) this.chunk = Math.max(50, Math.min(2000, Math.round(this.chunk * Math.min(2, pace / took))));
       await new Promise((next) => (document.hidden ? setTimeout(next) : requestAnimationFrame(next)));
       this.show();
       if (speed) await wait((1000 * ahead) / speed - (performance.now() - began));
@@ -105,6 +105,11 @@ export class Session {
     this.show();
   }
 
+  pause() {
+    this.playing = false;
+    this.show();
+  }
+
   // One step, or in slow motion one part of it.
   async one() {
     this.playing = false;
@@ -121,11 +126,10 @@ export class Session {
     Object.assign(this, { playing: false, seconds: milliseconds / 1000 });
     this.state.at = this.step;
     this.show();
-    const tell = ({ distances, step }) => {
+    const [left, right] = this.snapshots.map(({ distances, step }) => {
       const [at, one, two] = distances.at(-1);
       return `${one.toFixed(3)} in one step, ${two.toFixed(3)} in two${at === step ? "" : ` (at step ${at})`}`;
-    };
-    const [left, right] = this.snapshots.map(tell);
+    });
     if (left) this.say(`Step ${this.step}. Distance to the data: left ${left}; right ${right}; fresh data ${this.snapshots[0].floor.toFixed(3)}.`);
   }
 }

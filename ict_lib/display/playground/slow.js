@@ -1,5 +1,7 @@
 // Slow motion: the parts of one training step, in the order of the code, with what each of them gave.
 
+import { add } from "./controls.js";
+
 const two = (values, i = 0) => `(${[values[2 * i], values[2 * i + 1]].map((v) => v.toPrecision(2)).join(", ")})`;
 const short = (value) => Number(value.toPrecision(3)).toString();
 
@@ -21,19 +23,15 @@ export const NUM_PARTS = PARTS.length;
 
 // A list that lights up one part; the two columns are the two runs.
 export function buildSlow() {
-  const place = html("div", "ict-slow");
-  const list = html("ol", "ict-parts");
   const rows = PARTS.map(([code, technique]) => {
-    const row = html("li");
     const values = [html("span", "ict-left"), html("span", "ict-right")];
-    row.append(html("code", "", code), html("em", "", technique), ...values);
-    list.append(row);
-    return { row, values };
+    return { values, place: add(html("li"), html("code", "", code), html("em", "", technique), ...values) };
   });
-  place.append(html("p", "", "One training step, in the order of the code; the values are those of the first point of the batch, left and right."), list);
-  const show = (part, snapshots) => rows.forEach(({ row, values }, i) => {
+  const what = html("p", "", "One training step, in the order of the code; the values are those of the first point of the batch, left and right.");
+  const place = add(html("div", "ict-slow"), what, ...group("ol", "ict-parts", rows));
+  const show = (part, snapshots) => rows.forEach(({ place: row, values }, i) => {
+    row.toggleAttribute("aria-current", i === part);
     if (i === part) row.setAttribute("aria-current", "step");
-    else row.removeAttribute("aria-current");
     values.forEach((value, side) => {
       value.textContent = i <= part ? PARTS[i][2](snapshots[side]) : "";
     });

@@ -7,7 +7,7 @@ import { SIGMA_MID } from "./train.js";
 export const TOTAL_STEPS = [5000, 10000, 20000]; // shorter, the average that is sampled would still hold its start
 export const SPEEDS = [0, 1000, 100, 10]; // steps a second; 0 is as fast as possible
 export const DATA = [...Object.keys(TOYS), "painted"];
-const TWO_BARS = Array.from({ length: BOARD ** 2 }, (_, cell) => cell).filter((cell) => [4, 5, 14, 15].includes(cell % BOARD));
+const TWO_BARS = [...Array(BOARD ** 2).keys()].filter((cell) => [4, 5, 14, 15].includes(cell % BOARD));
 export const START = { data: "ring", cells: TWO_BARS, seed: 0, steps: 10000, speed: 0, sigma: 80, at: null, runs: ["CT", "iCT"].map(preset) };
 
 // The run of a preset: what it was made from, and its recipe.
@@ -28,15 +28,11 @@ function read_run(text) {
   return { base, recipe: changes.reduce(change, start.recipe) };
 }
 
-function write_cells(cells) {
-  const bytes = new Uint8Array(BOARD ** 2 / 8);
-  for (const cell of cells) bytes[cell >> 3] |= 1 << (cell & 7);
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
+// Painted cells as one number, a bit each, in base 36.
+const write_cells = (cells) => cells.reduce((bits, cell) => bits | (1n << BigInt(cell)), 0n).toString(36);
 function read_cells(text) {
-  const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
-  const cells = Array.from({ length: BOARD ** 2 }, (_, cell) => cell).filter((cell) => bytes[cell >> 3] & (1 << (cell & 7)));
+  const bits = [...text].reduce((sum, digit) => sum * 36n + BigInt(parseInt(digit, 36)), 0n);
+  const cells = [...Array(BOARD ** 2).keys()].filter((cell) => (bits >> BigInt(cell)) & 1n);
   if (!cells.length) throw new Error("no cell is painted");
   return cells;
 }
@@ -87,7 +83,7 @@ export function to_python(templates, { data, cells, seed, steps }, { recipe: { l
   const changes = Object.entries(recipe).filter(([field, value]) => value !== ICT[field]);
   const fields = changes.map(([field, value]) => `, ${field}=${python(value)}`).join("");
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
-  const painted = fill(templates.painted, { cells: `[${cells.join(", ")}]`, board: BOARD }).trim();
-  const points = data === "painted" ? painted : `points = TOYS["${data}"]`;
+  const painted = { cells: `[${cells.join(", ")}]`, board: BOARD };
+  const points = data === "painted" ? fill(templates.painted, painted).trim() : `points = TOYS["${data}"]`;
   return fill(templates.whole, { recipe: fields, seed, steps, learning_rate, points, sigma_mid: SIGMA_MID });
 }
