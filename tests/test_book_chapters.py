@@ -39,7 +39,7 @@ def text(chapter):
 
 
 def test_the_pages_are_there():
-    names = ["introduction", "consistency_model", "teacher", "baseline", "reproduce", "scale"]
+    names = ["introduction", "consistency_model", "teacher", "baseline", "playground", "reproduce", "scale"]
     assert [f"book/{name}" for name in names] == CHAPTERS
 
 
@@ -102,7 +102,7 @@ def test_the_run_notebook_holds_a_short_run_of_its_own():
 
 def test_measured_numbers_are_not_typed():
     """No decimal number in the prose about experiments: those come through ``say`` from a record."""
-    for chapter in ("book/teacher", "book/reproduce", "book/scale"):
+    for chapter in ("book/teacher", "book/playground", "book/reproduce", "book/scale"):
         seen = text(chapter).split("## The experiment")[1].split("## When it breaks")[0]
         prose = re.sub(r"\$.*?\$|`.*?`|\]\(.*?\)", "", seen, flags=re.DOTALL)
         assert not re.findall(r"\d+\.\d+", prose), chapter

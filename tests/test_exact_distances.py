@@ -65,6 +65,12 @@ def test_sliced_wasserstein_of_one_point_and_two():
     assert sliced_wasserstein(torch.zeros(1, 1), torch.tensor([[1.0], [2.0]]), 1) == pytest.approx(math.sqrt(2.5))
 
 
+def test_sliced_wasserstein_of_order_1_is_the_mean_distance_on_the_line():
+    x = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
+    assert sliced_wasserstein(x, torch.zeros(4, 1), 1, order=1) == pytest.approx(1 / 4)
+    assert sliced_wasserstein(x, torch.zeros(4, 1), 1) == pytest.approx(1 / 2)
+
+
 def test_self_consistency_of_the_exact_model_and_of_wrong_ones(trajectories):
     rms = trajectories[0].square().mean().sqrt()
     assert self_consistency_error(exact_model, trajectories, SIGMAS).max() < 1e-12

@@ -1,0 +1,141 @@
+// The controls of the page: native inputs with labels, and the board that the reader paints.
+
+import { CHOICES, PRESETS, RANGES, override } from "./recipe.js";
+import { BOARD } from "./toy.js";
+import { COLORS } from "./draw.js";
+import { preset } from "./state.js";
+
+export function add(place, ...parts) {
+  place.append(...parts);
+  return place;
+}
+
+export function named(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+export function button(text, onClick) {
+  const element = Object.assign(html("button", "ict-button", text), { type: "button" });
+  element.addEventListener("click", onClick);
+  element.dataset.lmSuppressShortcuts = "true"; // in JupyterLab keys would edit the notebook
+  return element;
+}
+
+// A control with its label above it.
+export function labelled(text, control) {
+  control.dataset.lmSuppressShortcuts = "true";
+  return add(html("label", "ict-field"), html("span", "", text), control);
+}
+
+// choices: [value, text] each.
+export function select(choices, value, onChange) {
+  const element = html("select");
+  for (const [one, text] of choices) element.append(Object.assign(html("option", "", text), { value: String(one) }));
+  element.value = String(value);
+  element.addEventListener("change", () => onChange(choices.find(([one]) => String(one) === element.value)[0]));
+  return element;
+}
+
+// A text that is applied when the reader leaves it or presses Enter; `apply` throws where it is refused.
+export function entry(value, apply, say) {
+  const element = Object.assign(html("input"), { type: "text", inputMode: "decimal", value, size: 6 });
+  let good = value;
+  element.addEventListener("change", () => {
+    try {
+      apply(element.value.trim());
+      good = element.value.trim();
+    } catch (error) {
+      element.value = good;
+      say(error.message);
+    }
+  });
+  return element;
+}
+
+const SECTIONS = { weighting: "3.1", fourier_scale: "3.1", teacher: "3.2", distance: "3.3", curriculum: "3.4", noise_schedule: "3.5" };
+
+// Preset and switches of one run; `change` gets the new run, { base, recipe }.
+export function buildSwitches(run, side, change, say) {
+  const same = PRESETS.find(([, , recipe]) => Object.keys(recipe).every((field) => recipe[field] === run.recipe[field]));
+  const choices = PRESETS.map(([key, name]) => [key, name]);
+  if (!same) choices.unshift(["", "own mixture"]);
+  const swatch = html("span", "ict-swatch");
+  swatch.style.background = `var(--ict-${COLORS[side]})`;
+  const name = ["Left", "Right"][side];
+  const head = labelled(`${name} run`, select(choices, same?.[0] ?? "", (key) => change(preset(key))));
+  head.firstChild.prepend(swatch);
+  const grid = html("div", "ict-fields");
+  const apply = (field) => (value) => change({ ...run, recipe: override(run.recipe, field, value) });
+  for (const [field, value] of Object.entries(run.recipe)) {
+    const control = field in CHOICES
+      ? select(CHOICES[field].map((one) => [one, one]), value, apply(field))
+      : entry(value ?? "", apply(field), say);
+    if (field in RANGES && value === null) control.placeholder = "as published";
+    grid.append(labelled(field in SECTIONS ? `${field} (${SECTIONS[field]})` : field, control));
+  }
+  const more = add(html("details"), html("summary", "", `Switches of the ${name.toLowerCase()} run`), grid);
+  return add(html("div", "ict-switches"), head, more);
+}
+
+// The board on which the reader paints data: with a pointer, a finger, or arrow keys and space.
+export function buildBoard(cells, change, say) {
+  const canvas = Object.assign(html("canvas"), { width: 12 * BOARD, height: 12 * BOARD, tabIndex: 0 });
+  named(canvas, { role: "application", "aria-label": `Board of ${BOARD} by ${BOARD} cells to paint data: arrow keys move, space paints or erases` });
+  canvas.dataset.lmSuppressShortcuts = "true";
+  const on = new Set(cells);
+  let [cursor, paints] = [BOARD * 10 + 10, null];
+  const draw = () => {
+    const context = canvas.getContext("2d");
+    const style = getComputedStyle(canvas);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.fillStyle = style.getPropertyValue("--ict-2").trim() || "green";
+    for (const cell of on) context.fillRect(12 * (cell % BOARD), 12 * Math.floor(cell / BOARD), 11, 11);
+    context.strokeStyle = style.color;
+    if (document.activeElement === canvas) context.strokeRect(12 * (cursor % BOARD) + 0.5, 12 * Math.floor(cursor / BOARD) + 0.5, 11, 11);
+  };
+  const finish = () => {
+    if (on.size) change([...on].sort((a, b) => a - b));
+    else say("The board is empty: paint a cell first.");
+  };
+  const put = (cell) => {
+    on[paints ? "add" : "delete"](cell);
+    draw();
+  };
+  const clip = (at) => Math.min(BOARD - 1, Math.max(0, at));
+  const cellAt = (event) => {
+    const [column, row] = [event.offsetX, event.offsetY].map((at) => clip(Math.floor((at / canvas.clientWidth) * BOARD)));
+    return row * BOARD + column;
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    cursor = cellAt(event);
+    paints = !on.has(cursor);
+    put(cursor);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (paints !== null) put(cellAt(event));
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
+    paints = null;
+    finish();
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (!(event.key in moves) && event.key !== " ") return;
+    event.preventDefault();
+    const [right, down] = moves[event.key] ?? [0, 0];
+    cursor = clip(Math.floor(cursor / BOARD) + down) * BOARD + clip((cursor % BOARD) + right);
+    if (event.key === " ") on[on.has(cursor) ? "delete" : "add"](cursor);
+    draw();
+    say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
+    if (event.key === " ") finish();
+  });
+  for (const event of ["focus", "blur"]) canvas.addEventListener(event, draw);
+  const clear = button("Clear the board", () => {
+    on.clear();
+    draw();
+    finish();
+  });
+  return { place: add(html("div", "ict-board"), html("p", "", "Paint what the model shall learn:"), canvas, clear), draw };
+}
