@@ -9,6 +9,7 @@ COMMANDS = {  # command -> module with add_arguments(parser) and main(given), an
     "plan": ("ict_lib.scale.plan", "say what a run takes, and what this machine lacks for it"),
     "bench": ("ict_lib.scale.bench", "measure speed and memory of this machine"),
     "rounding": ("ict_lib.scale.rounding", "compare the rounding of each precision with what a model learns from"),
+    "live": ("ict_lib.export.live", "keep a run's weights in half precision, for the page"),
     "export": ("ict_lib.export.command", "write a run's model for diffusers"),
     "data": ("ict_lib.data.command", "fetch or pack a data set"),
     "tensorboard": ("ict_lib.display.tensorboard", "write TensorBoard's files of runs"),

@@ -16,6 +16,7 @@ REFUSED = {
     "run": (["digits/itc"], "did you mean 'digits/ict'"),
     "plan": (["digits/ict", "stpes=3"], "did you mean 'steps'"),
     "rounding": (["digits/itc"], "digits/itc"),
+    "live": (["digits/itc"], "`make run RUN=digits/itc` makes it"),
     "export": (["digits/itc", "folder"], "`make run RUN=digits/itc` makes it"),
     "data": (["digist"], "did you mean 'digits'"),
     "tensorboard": (["digits/itc"], "`make run RUN=digits/itc` makes it"),
@@ -28,7 +29,7 @@ def test_help_lists_every_command(capsys):
     listed = [
         line.split()[0] for line in capsys.readouterr().out.split("COMMAND\n")[1].splitlines() if line[:4] == "    "
     ]
-    assert set(listed) >= set(COMMANDS) == {"run", "plan", "bench", "rounding", "export", "data", "tensorboard"}
+    assert set(listed) >= set(COMMANDS) == {"run", "plan", "bench", "rounding", "live", "export", "data", "tensorboard"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

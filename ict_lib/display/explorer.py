@@ -15,7 +15,10 @@ from ict_lib.display.parts import Area, Image, Line, Panel, Points, Readout, Sli
 
 __all__ = ["Area", "Explorer", "Image", "Line", "Panel", "Points", "Readout", "Slider"]
 
-_HERE = Path(__file__).parent
+
+def module(*names: str) -> str:
+    """Join files of this folder into one text for the browser: pure functions first, then what draws with them."""
+    return "\n".join(Path(__file__).with_name(name).read_text("utf8") for name in names)
 
 
 class Explorer(anywidget.AnyWidget):
@@ -45,9 +48,8 @@ class Explorer(anywidget.AnyWidget):
         ... )
     """
 
-    # One module for the browser: the pure functions first, then what draws with them.
-    _esm = (_HERE / "explorer_scales.js").read_text("utf8") + (_HERE / "explorer.js").read_text("utf8")
-    _css = (_HERE / "explorer.css").read_text("utf8")
+    _esm = module("explorer_scales.js", "explorer_parts.js", "explorer.js")
+    _css = module("explorer.css")
 
     index = traitlets.List(traitlets.Int()).tag(sync=True)
     spec = traitlets.Dict().tag(sync=True)
