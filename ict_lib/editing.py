@@ -29,8 +29,8 @@ def inpaint(
     with y the images and m = 1 where they are known. The unknown part starts at 0 (mid-grey). The model runs in
     evaluation mode and is put back as it was.
 
-    Source: [CT] arXiv:2303.01469, zero-shot image editing. The authors' released code also clips each answer of the model
-    to [-1, 1] and starts the unknown part at -1; neither is done here.
+    Source: [CT] arXiv:2303.01469, zero-shot image editing. The authors' released code also clips each answer of the
+    model to [-1, 1] and starts the unknown part at -1; neither is done here.
 
     Args:
         model: of the weights to sample, usually the averaged ones.

@@ -1,4 +1,4 @@
-"""The model that lives on the page: the browser computes what PyTorch computes, from the same half-precision weights."""
+"""The model that lives on the page: the browser computes what PyTorch does, from the same half-precision weights."""
 
 import base64
 import json
@@ -143,11 +143,11 @@ def test_the_exact_trajectory_is_the_librarys():
     mixture = ring(radius=0.7, std=0.035)
     points = {sigma: sigma * noise(4, [2], 7).double() for sigma in (80.0, 2.0, 0.1)}
     parts = {key: getattr(mixture, key).tolist() for key in ("weights", "means", "stds")}
+    script = """
+    const { mixture, sigma } = given;
+    result = given.x.map((x) => [flow(mixture, x, sigma, 0.002), denoiser(mixture, x, sigma)]);"""
     for sigma, x in points.items():
-        found = run_js(
-            "result = given.x.map((x) => [flow(given.mixture, x, given.sigma, 0.002), denoiser(given.mixture, x, given.sigma)]);",
-            x=x.tolist(), sigma=sigma, mixture=parts,
-        )  # fmt: skip
+        found = run_js(script, x=x.tolist(), sigma=sigma, mixture=parts)
         expected = torch.stack([mixture.consistency(x, sigma), mixture.denoiser(x, sigma)], dim=1)
         np.testing.assert_allclose(found, expected, atol=MOST)
 
@@ -234,7 +234,7 @@ def test_what_a_page_cannot_show_is_refused(project):
         with pytest.raises(ValueError, match=rf"view '{view}' is \[2\]: \[1, height, width\]"):
             LiveModel(plane, view)
     for mixture in (None, two_points()):
-        with pytest.raises(ValueError, match="dimensions of the mixture is (None|1): 2 for"):
+        with pytest.raises(ValueError, match=r"dimensions of the mixture is (None|1): 2 for"):
             LiveModel(plane, "point", mixture)
 
 
@@ -275,7 +275,8 @@ const [source, css, spec, data, theme] = arguments, done = arguments[5];
 document.documentElement.dataset.theme = theme;
 document.documentElement.lang = "en";
 document.title = "One figure";
-document.body.style.cssText = `margin: 0; background: ${theme === "dark" ? "#111" : "#fff"}; color: ${theme === "dark" ? "#eee" : "#111"}`;
+const [paper, ink] = theme === "dark" ? ["#111", "#eee"] : ["#fff", "#111"];
+document.body.style.cssText = `margin: 0; background: ${paper}; color: ${ink}`;
 document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
 document.body.replaceChildren(document.createElement("main"));
 const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
@@ -314,10 +315,13 @@ def drag(browser, element, start: tuple[float, float], end: tuple[float, float])
     """Drag between two places, as shares of the element's width and height."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    (x, y), (u, v) = ([round((share - 0.5) * element.size[side]) for share, side in zip(at, ("width", "height"), strict=True)]
-                      for at in (start, end))  # fmt: skip
-    chain = ActionChains(browser, duration=50).move_to_element_with_offset(element, x, y).click_and_hold()
-    chain.move_by_offset((u - x) // 2, (v - y) // 2).move_by_offset(u - x - (u - x) // 2, v - y - (v - y) // 2).release().perform()
+    width, height = element.size["width"], element.size["height"]
+    chain = ActionChains(browser, duration=50)
+    chain.move_to_element_with_offset(element, round((start[0] - 0.5) * width), round((start[1] - 0.5) * height))
+    chain.click_and_hold()
+    for _ in range(4):
+        chain.move_by_offset(round((end[0] - start[0]) * width / 4), round((end[1] - start[1]) * height / 4))
+    chain.release().perform()
     browser.execute_async_script(SETTLE)
 
 
@@ -416,7 +420,12 @@ def test_it_is_accessible_narrow_and_quick(view, theme, browser, monkeypatch):
 QUICKEST = """
 const done = arguments[0], slider = document.querySelector("input"), times = [];
 const real = window.requestAnimationFrame;
-window.requestAnimationFrame = (draw) => { const start = performance.now(); draw(); times.push(performance.now() - start); return 0; };
+window.requestAnimationFrame = (draw) => {
+  const start = performance.now();
+  draw();
+  times.push(performance.now() - start);
+  return 0;
+};
 for (let i = 0; i < 20; i += 1) {
   slider.value = i % 2;
   slider.dispatchEvent(new Event("input"));

@@ -40,7 +40,7 @@ def read_half(name: str) -> tuple[bytes, dict[str, Any]]:
     """
     path = kept(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib live {name}` writes it once the run is finished")
+        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib live {name}` writes it after the run")
     content = path.read_bytes()
     try:
         safetensors.torch.load(content)
