@@ -58,7 +58,7 @@ def sample(
 
 
 def falling(sigmas: Sequence[float], sigma_min: float) -> list[float]:
-    """Return noise levels as numbers; a ValueError if there are none, or they do not fall, or go below ``sigma_min``."""
+    """Return noise levels as numbers; a ValueError unless there are some, falling, none of them below ``sigma_min``."""
     levels = [float(sigma) for sigma in sigmas]
     holds = levels and all(a > b for a, b in pairwise(levels)) and levels[-1] >= sigma_min
     require(holds, "sigmas", levels, f"falling levels, none below sigma_min = {sigma_min},")

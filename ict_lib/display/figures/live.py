@@ -18,19 +18,19 @@ from ict_lib.grid import karras_sigmas
 from ict_lib.sampling import sample
 
 SHEET = (
-    "Draw new noise: 25 digits come back at once, each in one evaluation of the network, in your browser. Then move σ of "
-    "the second step. Where it is small, the second step changes nothing; where it is large, it forgets the first and "
-    "draws another digit. In between it keeps the digit and redraws its strokes."
+    "Draw new noise: 25 digits come back at once, each in one evaluation of the network, in your browser. Then move σ "
+    "of the second step. Where it is small, the second step changes nothing; where it is large, it forgets the first "
+    "and draws another digit. In between it keeps the digit and redraws its strokes."
 )
 REPAIR = (
     "Rub pixels out with the pointer, or with arrow keys and space bar. The model fills them in six times, from "
-    "different noise, and was never trained to do so. Compare one step with sixteen: in one step the rest of the digit is "
-    "hardly seen in so much noise, and the new pixels do not fit it."
+    "different noise, and was never trained to do so. Compare one step with sixteen: in one step the rest of the digit "
+    "is hardly seen in so much noise, and the new pixels do not fit it."
 )
 POINT = (
     "Move the noise level: the point runs along its exact trajectory, and the exact end point stays. Watch how far the "
-    "model's answer is from it at each level, and where the denoiser is. Then drag the point across the border between two "
-    "clusters: the exact end point jumps, the model's answer crosses in between."
+    "model's answer is from it at each level, and where the denoiser is. Then drag the point across the border between "
+    "two clusters: the exact end point jumps, the model's answer crosses in between."
 )
 LEVELS = 41  # of the still trajectory
 
