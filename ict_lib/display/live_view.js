@@ -57,9 +57,8 @@ function sheetView(live, spec, later) {
   const slider = buildSlider({ label: "σ of the second step", text: levels.map(short) }, 0, index);
   const titles = ["Noise", "One step", "Two steps"];
   const sheets = titles.map((title) => buildSheet(title, rows, columns, spec.shape));
-  const [number, time] = [readout("noise number", true), readout("one redraw took, on your machine")];
+  const number = readout("noise number", true);
   const draw = () => {
-    const start = performance.now();
     if (drawn?.seed !== seed) {
       const source = uniforms(seed);
       const noises = [normals(source, count), normals(source, count)];
@@ -72,11 +71,10 @@ function sheetView(live, spec, later) {
     sheets[1].draw(drawn.once, `${rows * columns} images from noise number ${seed}`);
     sheets[2].draw(twice, `the same images after a second step at level ${short(level)}`);
     number.say(seed);
-    time.say(`${(performance.now() - start).toFixed(0)} ms`);
   };
   const reset = () => { seed = 1; index.set("index", [middle]); };
   const buttons = [button("Draw new noise", () => { seed += 1; later(); })];
-  return { sliders: [slider], buttons, readouts: [number, time], panels: sheets, draw, reset };
+  return { sliders: [slider], buttons, readouts: [number], panels: sheets, draw, reset };
 }
 
 // An image with pixels that can be rubbed out, by pointer or by keys.
@@ -134,7 +132,7 @@ function buildEraser(title, [, height, width], known, changed) {
 
 // An image that the model drew, rubbed out by the reader and filled in by the model, several times from different noise.
 function repairView(live, spec, later) {
-  const [rows, columns, counts, usual] = [2, 3, [1, 2, 4, 8, 16], 3];
+  const [rows, columns, counts, usual] = [2, 2, [1, 2, 4, 8, 16], 3];
   const [num, size] = [rows * columns, pixelsOf(spec.shape)];
   const lowerHalf = (_, i) => i < size / 2;
   const known = Array.from({ length: size }, lowerHalf);
@@ -142,10 +140,8 @@ function repairView(live, spec, later) {
   const index = keep([usual], later);
   const slider = buildSlider({ label: "steps of repair", text: counts.map(String) }, 0, index);
   const eraser = buildEraser("Rub pixels out here", spec.shape, known, later);
-  const sheet = buildSheet("Filled in from six noises", rows, columns, spec.shape);
-  const time = readout("one redraw took, on your machine");
+  const sheet = buildSheet("Filled in from four noises", rows, columns, spec.shape);
   const draw = () => {
-    const start = performance.now();
     const [drawing, repairing] = [uniforms(1000 + digit), uniforms(seed)];
     const noises = [normals(drawing, size), normals(drawing, size)];
     const image = sample(live, [spec.sigma_max, spec.sigma_mid], noises);
@@ -156,7 +152,6 @@ function repairView(live, spec, later) {
     slider.update(index.get());
     eraser.draw(image);
     sheet.draw(inpaint(live, repeated(image), repeated(known), levels, fresh), `${num} repairs in ${steps} steps`);
-    time.say(`${(performance.now() - start).toFixed(0)} ms`);
   };
   const fill = (rule) => known.forEach((_, i) => { known[i] = rule(_, i); });
   const reset = () => { fill(lowerHalf); [digit, seed] = [1, 1]; index.set("index", [usual]); };
@@ -165,7 +160,7 @@ function repairView(live, spec, later) {
     button("New noise", () => { seed += 1; later(); }),
     button("Bring all back", () => { fill(() => true); later(); }),
   ];
-  return { sliders: [slider], buttons, readouts: [time], panels: [eraser, sheet], draw, reset };
+  return { sliders: [slider], buttons, readouts: [], panels: [eraser, sheet], draw, reset };
 }
 
 // Data points, and noise for them, of a mixture in the plane.
@@ -205,17 +200,17 @@ function pointView(live, spec, later) {
   const ends = { x_range: [-1.1, 1.1], y_range: [-1.1, 1.1], title: "Where it is sent", x_label: "clean values", marks: END_MARKS };
   const clean = buildPanel({ ...plane, ...ends }, 1);
   const [exact, said, off] = ["exact end point", "f(x, σ) of the model", "distance between them"].map((label) => readout(label));
-  let [path, box] = [[], null];
-  const follow = (point, k) => { // the whole trajectory through a point at level k
+  let [path, answers, box] = [[], [], null];
+  const follow = (point, k) => { // the whole trajectory through a point at level k, and the model's answers along it
     path = [];
     path[k] = point;
     for (let i = k - 1; i >= 0; i -= 1) path[i] = flow(spec.mixture, path[i + 1], levels[i + 1], levels[i]);
     for (let i = k + 1; i < levels.length; i += 1) path[i] = flow(spec.mixture, path[i - 1], levels[i - 1], levels[i]);
+    answers = path.map((x, i) => live.f(x, levels[i]));
   };
   const begin = () => follow(times(start, 1 / scale.at(-1)), levels.length - 1);
   const draw = () => {
     const [k] = index.get();
-    const answers = path.map((point, i) => live.f(point, levels[i]));
     const [end, answer, mean] = [path[0], answers[k], denoiser(spec.mixture, path[k], levels[k])];
     const scaled = cloud.map(({ clean: x, noise }) => x.map((v, i) => scale[k] * (v + levels[k] * noise[i])));
     const left = { ...split("cloud", scaled), ...split("path", path.map((x, i) => times(x, scale[i]))) };

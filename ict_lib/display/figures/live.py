@@ -20,12 +20,12 @@ from ict_lib.sampling import sample
 SHEET = (
     "Draw new noise: 25 digits come back at once, each in one evaluation of the network, in your browser. Then move σ "
     "of the second step. Where it is small, the second step changes nothing; where it is large, it forgets the first "
-    "and draws another digit. In between it keeps the digit and redraws its strokes."
+    "and draws another digit. In between it keeps most digits and redraws their strokes."
 )
 REPAIR = (
-    "Rub pixels out with the pointer, or with arrow keys and space bar. The model fills them in six times, from "
+    "Rub pixels out with the pointer, or with arrow keys and space bar. The model fills them in four times, from "
     "different noise, and was never trained to do so. Compare one step with sixteen: in one step the rest of the digit "
-    "is hardly seen in so much noise, and the new pixels do not fit it."
+    "is hardly seen in so much noise; with more steps the new pixels fit it better, though not always."
 )
 POINT = (
     "Move the noise level: the point runs along its exact trajectory, and the exact end point stays. Watch how far the "
@@ -48,12 +48,12 @@ def sheet(name: str = "digits/live") -> LiveModel:
 def repair(name: str = "digits/live") -> LiveModel:
     """Fill in what is rubbed out of an image."""
     model, about = half_model(name), read_half(name)[1]
-    images = sample(model, 1, about["shape"], [80.0, about["sigma_mid"]], _generator()).expand(6, -1, -1, -1)
+    images = sample(model, 1, about["shape"], [80.0, about["sigma_mid"]], _generator()).expand(4, -1, -1, -1)
     known = torch.arange(images.shape[2])[:, None] < images.shape[2] / 2  # the upper half
     filled = inpaint(model, images, known, karras_sigmas(9).flip(0)[:-1].tolist(), _generator())
-    fig, axes = plt.subplots(1, 2, figsize=(6, 2.6), width_ratios=(1, 1.5))
-    show_grid(axes[0], _joined(images[:1].where(known, torch.nan), 1), "The lower half is rubbed out")
-    show_grid(axes[1], _joined(filled, 3), "Filled in from six noises")
+    fig, axes = plt.subplots(1, 2, figsize=(5, 2.8))
+    show_grid(axes[0], _joined(images[:1].where(known, torch.zeros(())), 1), "The lower half is rubbed out")
+    show_grid(axes[1], _joined(filled, 2), "Filled in from four noises")
     return LiveModel(name, "repair", caption=REPAIR, still=_png(fig))
 
 
