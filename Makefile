@@ -5,6 +5,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PORT ?= 8000
+# What a user types reaches a command as one word, whatever stands in it; DRY=0 is as no DRY.
+export RUN SET GPUS CASES
+yes = $(filter-out 0 no false,$(1))
 
 .PHONY: help book test lint format serve lab run plan bench bench-gpu clean
 
@@ -13,9 +16,9 @@ help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 $(READY): requirements.txt pyproject.toml
-	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer."; exit 1; }
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; python3 is `python3 -V`."; exit 1; }
-	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian or Ubuntu, apt-get install python3-venv."; exit 1; }
+	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer."; exit 2; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; python3 is `python3 -V`."; exit 2; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian or Ubuntu, apt-get install python3-venv."; exit 2; }
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); python3 -m venv $(VENV); }
 	@echo "Installing into $(VENV): a few minutes and about 6.5 GB, most of it PyTorch."
 	$(PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
@@ -26,7 +29,7 @@ book: $(READY) ## build the book into _build/html; quick where nothing changed
 	@$(PYTHON) book/build.py
 
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
-	$(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	exec $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(READY) ## style of code and notebooks; no outputs and no machine's paths in them
 	$(PYTHON) -m ruff check .
@@ -37,26 +40,25 @@ format: $(READY) ## put code and notebooks into the one style
 	$(PYTHON) -m ruff check --fix-only .
 	$(PYTHON) -m ruff format .
 
-serve: book ## show the book in a browser; PORT=8000
-	@echo "The book: http://127.0.0.1:$(PORT)/ (Ctrl+C ends it)"
-	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+serve: $(READY) ## build the book and show it in a browser; PORT=8000
+	@$(PYTHON) book/serve.py "$(PORT)"
 
 lab: $(READY) ## open the chapters in JupyterLab
 	$(VENV)/bin/jupyter lab book
 
 run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"; DRY=1 tries it in 3 steps, ANEW=1 starts anew
-	@test -n "$(RUN)" || { echo "Say which: make run RUN=digits/ict"; exit 1; }
-	$(PYTHON) -m ict_lib run $(RUN) $(if $(DRY),--dry) $(if $(ANEW),--anew) $(SET)
+	@test -n "$$RUN" || { echo "Say which: make run RUN=digits/ict"; exit 2; }
+	@exec $(PYTHON) -m ict_lib run "$$RUN" $(if $(call yes,$(DRY)),--dry) $(if $(call yes,$(ANEW)),--anew) "$$SET"
 
 plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict GPUS=8 SET="recipe.dropout=0.1"
-	@test -n "$(RUN)" || { echo "Say which: make plan RUN=cifar10/ict GPUS=8"; exit 1; }
-	@$(PYTHON) -m ict_lib plan $(RUN) $(if $(GPUS),--devices $(GPUS)) $(SET)
+	@test -n "$$RUN" || { echo "Say which: make plan RUN=cifar10/ict GPUS=8"; exit 2; }
+	@exec $(PYTHON) -m ict_lib plan "$$RUN" $(if $(GPUS),--devices="$$GPUS") "$$SET"
 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
-	$(PYTHON) -m ict_lib bench cpu --limit 340 $(CASES)
+	@exec $(PYTHON) -m ict_lib bench cpu --limit 340 $$CASES
 
 bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; go on with CASES=compile
-	$(PYTHON) -m ict_lib bench gpu --limit 520 $(CASES)
+	@exec $(PYTHON) -m ict_lib bench gpu --limit 520 $$CASES
 
 clean: ## delete what was built, installed and cached
-	rm -rf _build _vendor node_modules $(VENV) .pytest_cache .ruff_cache
+	rm -rf _build node_modules $(VENV) .pytest_cache .ruff_cache

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import finish
 import web_assets
 from execute import BUILD, ROOT, chapters, digest, execute, forget, kept, key, read_json, set_environment
 
@@ -39,12 +40,6 @@ def run_builder() -> int:
         return subprocess.run(command, cwd=ROOT, stdout=log, check=False).returncode
 
 
-def give_index_an_icon() -> None:
-    """Jupyter Book's first page only leads to the next; without an icon of its own a browser asks for a missing one."""
-    index = HTML / "index.html"
-    index.write_text('<link rel="icon" href="data:,">\n' + index.read_text("utf8"), "utf8")
-
-
 def build() -> bool:
     """Build what changed; tells whether all went well."""
     BUILD.mkdir(exist_ok=True)
@@ -63,7 +58,11 @@ def build() -> bool:
     if run_builder():
         print(f"\nThe book was not built: see the warnings above.\n  all output: {LOG}", file=sys.stderr)
         return False
-    give_index_an_icon()
+    try:
+        finish.finish()
+    except ValueError as error:
+        print(f"\nThe book was not built: {error}", file=sys.stderr)
+        return False
     STATE.write_text(json.dumps(state, indent=1), "utf8")
     return True
 

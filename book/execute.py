@@ -1,7 +1,7 @@
 """Executes the chapters side by side, each in a kernel of its own, and keeps what they show in jupyter-cache.
 
 A chapter is executed again where its code cells changed, a file of the library that its imports reach, a run's record,
-a table of the book, the pinned packages, or Python.
+a table of the book, the project's address, the pinned packages, or Python.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def key(page: str) -> str:
         library = kept((ROOT / "ict_lib").rglob("*"))
     records = (path for path in (ROOT / "runs").rglob("*") if path.suffix in RECORDS or path.name == WEIGHTS)
     read_too = kept([*records, *(ROOT / "book").glob("*.csv"), ROOT / "requirements.txt"])
-    return digest({*library, *read_too}, json.dumps(cells, sort_keys=True))
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+    return digest({*library, *read_too}, json.dumps([cells, settings.get("repository")], sort_keys=True))
 
 
 def read_json(path: Path) -> dict:
@@ -171,7 +172,8 @@ def run_page(page: str, timeout: int) -> tuple[nbformat.NotebookNode, float, str
 
 
 def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode, float, str]]:
-    """Execute pages, as many at a time as there are cores; passes each on when it ends."""
+    """Execute pages, as many at a time as there are cores; passes each on when it ends. SIGTERM interrupts too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["execute"]["timeout"]
     with ProcessPoolExecutor(min(len(pages), CORES), multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_page, page, timeout): page for page in pages}
@@ -180,6 +182,8 @@ def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode,
                 yield running[future], *future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # its kernel ends with it
             raise
 
 

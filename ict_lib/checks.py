@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from numbers import Integral
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -11,7 +12,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 def require(holds: bool, name: str, value: object, rule: str) -> None:
     """Raise ``ValueError`` with the name, the value and the rule, unless the rule holds."""
     if not holds:
-        raise ValueError(f"{name} is {value!r}: {rule} is needed")
+        raise ValueError(f"{name} is {shown(value)}: {rule} is needed")
+
+
+def shown(value: object, most: int = 160) -> str:
+    """Write a value down, without its middle where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def whole(value: object, low: int, high: int = 2**62) -> bool:
+    """Tell a whole number of a range, which True is not."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
 
 
 def require_finite(name: str, values: Any) -> None:
@@ -32,7 +44,7 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
     """Raise ``ValueError`` with the nearest right name, unless the name is known."""
     known = list(known)
     if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, known)}")
+        raise ValueError(f"unknown {kind} {shown(name)}: {nearest(name, known)}")
 
 
 def check_types(instance: Any) -> None:
@@ -48,7 +60,7 @@ def check_types(instance: Any) -> None:
         value = getattr(instance, name)
         if get_origin(hint) is Literal:
             if value not in get_args(hint):
-                raise ValueError(f"{name} is {value!r}: {nearest(value, get_args(hint))}")
+                raise ValueError(f"{name} is {shown(value)}: {nearest(value, get_args(hint))}")
             continue
         union = get_origin(hint) in (UnionType, Union)
         allowed = tuple(get_origin(part) or part for part in (get_args(hint) if union else (hint,)))
@@ -63,8 +75,23 @@ def _check_type(name: str, value: object, allowed: tuple[type, ...]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}: a finite number is needed")
     if not isinstance(value, allowed) and not (float in allowed and isinstance(value, int)):
-        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) and float in allowed else ""
-        raise ValueError(f"{name} is {value!r}, a {type(value).__name__}: {needed} is needed{hint}")
+        needed += " is needed" + _hint(value, allowed)
+        raise ValueError(f"{name} is {shown(value)}, a {type(value).__name__}: {needed}")
+
+
+def _hint(value: object, allowed: tuple[type, ...]) -> str:
+    """Say how YAML wants a number that it has read as text, or as one with a fraction."""
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        return ""
+    if float in allowed and math.isfinite(number):
+        text = repr(number) if "." in repr(number) else repr(number).replace("e", ".0e")
+    elif int in allowed and number.is_integer():
+        text = str(int(number))
+    else:
+        return ""
+    return f" (YAML reads {value} as text: write {text})" if isinstance(value, str) else f" (write {text})"
 
 
 def override(instance: Any, changes: dict[str, Any]) -> Any:

@@ -5,13 +5,13 @@ Read and checked without loading torch, so that a mistake is found at once.
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from ict_lib.checks import check_types, override, require, require_known
+from ict_lib.checks import check_types, difference, override, require, require_known
+from ict_lib.files import IDENTITY, parse_yaml, read_json, read_text
 from ict_lib.networks.options import check_network_options
 from ict_lib.recipe import ICT, PRESETS, Recipe
 
@@ -50,7 +50,7 @@ class Run:
     micro_batch: int | None = None
     learning_rate: float = 6e-4  # of RAdam, constant
     ema_decay: float = 0.998  # of the averaged weights that are sampled, a step
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the network's passes; all else is fp32
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the passes of training; all else is fp32
     compile: bool = False  # let ``torch.compile`` make one program of each pass
     device: str = "auto"  # ``auto`` takes an accelerator if there is one; otherwise torch's name of a device
     processes: int = 1  # that train together on this machine; on several machines ``torchrun`` says how many
@@ -60,7 +60,7 @@ class Run:
     evaluate_every: int = 300  # steps between two quick evaluations (Frechet distance on pixels, a few samples)
     measure_every: int | None = None  # steps between two full ones, with the best weights kept; None: at the end alone
     num_samples: int = 2000  # images drawn for each full measurement
-    sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10
+    sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10 [B]
     tensorboard: bool = False  # write TensorBoard's files too
     # of a study: label -> fields that differ; each is trained with each of its seeds, and all go into one table
     variants: dict = field(default_factory=dict)
@@ -69,20 +69,20 @@ class Run:
 
     def __post_init__(self):
         check_types(self)
-        rule = "lower-case words, digits and dashes, parted by slashes,"
-        require(re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", self.name) is not None, "name", self.name, rule)
-        whole = bool(self.seeds) and all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        fits = len(self.name) <= 200 and re.fullmatch(r"(?!bench/?)[a-z0-9-]{1,100}(/[a-z0-9-]{1,100})*", self.name)
+        rule = "lower-case words, digits and dashes, parted by slashes, 100 a part and 200 in all at most, not bench,"
+        require(bool(fits), "name", self.name, rule)
+        whole = bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**63 for seed in self.seeds)
         distinct = whole and len(set(self.seeds)) == len(self.seeds)
-        require(distinct, "seeds", self.seeds, "a list of different whole numbers")
-        for name in POSITIVE:
+        require(distinct, "seeds", self.seeds, "a list of different whole numbers, 0 <= seed < 2^63,")
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            require(value is None or value > 0, name, value, f"{name} > 0")
-        require(self.num_samples >= 10, "num_samples", self.num_samples, "num_samples >= 10")
+            require(value is None or low <= value <= high, name, value, f"{low:,} <= {name} <= {high:,}")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 <= ema_decay < 1")
         low, high = self.recipe.sigma_min, self.recipe.sigma_max
         require(low <= self.sigma_mid < high, "sigma_mid", self.sigma_mid, f"{low} <= sigma_mid < {high}")
-        pattern, names = r"auto|cpu|(cuda|mps|xpu)(:\d+)?", "auto, cpu, cuda, cuda:0, mps or xpu"
-        require(re.fullmatch(pattern, self.device) is not None, "device", self.device, names)
+        fits = re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d{1,4})?", self.device) is not None
+        require(fits, "device", self.device, "auto, cpu, cuda, cuda:0, mps or xpu")
         check_network_options(self.network, self.network_options)
         self._check_shards()
         for name, source in self.sources.items():
@@ -113,7 +113,13 @@ class Run:
 
 
 EVERY = ("log_every", "checkpoint_every", "milestone_every", "evaluate_every", "measure_every")
-POSITIVE = ("steps", "batch_size", "micro_batch", "learning_rate", "processes", *EVERY)
+RANGES = {  # far around every published value
+    **dict.fromkeys(("steps", *EVERY), (1, 10**9)),
+    **dict.fromkeys(("batch_size", "micro_batch"), (1, 10**6)),
+    "processes": (1, 10**4),
+    "learning_rate": (1e-9, 10.0),
+    "num_samples": (10, 10**7),
+}
 EVALUATION = ("num_samples", "sigma_mid")  # what the numbers at the end depend on, besides the weights
 # What does not decide the weights: where they are kept, how they are computed, shown, and measured.
 SHOWN = ("name", "notebook", "preset", "tensorboard", "sources", "variants")
@@ -135,18 +141,22 @@ def check_processes(run: Run, processes: int) -> None:
     raise ValueError(f"a batch of {size} in shards of {part} cannot be shared by {processes} processes: {advice}")
 
 
-def run_from(values: dict[str, Any]) -> Run:
+def run_from(values: dict[str, Any], beside: Iterable[str] = ()) -> Run:
     """Build a run from plain values: those of a YAML, a notebook's parameter or a manifest.
 
     Args:
         values: field -> value; ``recipe`` is a dict of fields that differ from the preset.
+        beside: names that a notebook was given; fields among them would have no effect there.
 
     Raises:
         ValueError: if a name is unknown, with the nearest right one, or a value is refused.
     """
     require(isinstance(values, dict), "run", values, "a dict of fields")
+    known = [field.name for field in fields(Run)]
+    stray = next((name for name in known if name in beside), "")
+    require(not stray, "a parameter beside run", stray, f"none: `-y 'run: {{{stray}: ...}}'`, or RUN and SET of make,")
     for name in values:
-        require_known("parameter", name, [field.name for field in fields(Run)])
+        require_known("parameter", name, known)
     preset, changes = values.get("preset", Run.preset), values.get("recipe") or {}
     require_known("preset", preset, PRESETS)
     require(isinstance(changes, dict), "recipe", changes, "a dict of fields to change, such as {dropout: 0.1},")
@@ -164,16 +174,47 @@ def variants_of(run: Run) -> dict[str, Run]:
         named = isinstance(label, str) and re.fullmatch(r"[a-z0-9.+-]*[a-z0-9]", label) is not None
         require(named, "the label of a variant", label, "lower-case letters, digits, dots and dashes")
         require(isinstance(changes, dict), f"variant {label}", changes, "a dict of fields")
+        own = [name for name in ("name", "notebook", "variants") if name in changes]
+        require(not own, f"what variant {label} changes", own, "neither name, notebook nor variants")
         before, recipe = {} if "preset" in changes else whole["recipe"], changes.get("recipe") or {}
         require(isinstance(recipe, dict), f"the recipe of variant {label}", recipe, "a dict of fields")
         made[label] = run_from({**whole, **changes, "recipe": {**before, **recipe}})
     return made
 
 
+def trainings_of(run: Run) -> dict[str, tuple[Run, int]]:
+    """Map the folder of each training of a run, below that of its results, to what is trained and with which seed."""
+    runs = {f"{label}/": one for label, one in variants_of(run).items()} or {"": run}
+    return {f"{label}seed-{seed}": (one, seed) for label, one in runs.items() for seed in one.seeds}
+
+
 def identity(run: Run, seed: int) -> dict[str, Any]:
     """Gather everything that decides the weights of one training, as plain values."""
     decisive = {name: value for name, value in run.to_dict().items() if name not in HARMLESS}
     return {**decisive, "seed": seed, "shard_size": run.shard_size}
+
+
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder whose training, finished or not, has another :func:`identity`.
+
+    Raises:
+        ValueError: with the difference.
+    """
+    theirs = read_json(path / IDENTITY)
+    changed = difference(theirs, settings) if theirs else ""
+    if changed:
+        part = theirs.get("shard_size") if "shard_size: " in changed else None
+        keep = f"; micro_batch={part} keeps the shards" if part else ""
+        raise ValueError(
+            f"what is in {path} was made with other settings ({changed}{keep}): restore them, choose another name, "
+            "or start anew (ANEW=1 of make run, --anew, resume=False in Python)"
+        )
+
+
+def run_names(root: Path) -> list[str]:
+    """Name the run files of the project."""
+    files = (root / "runs").rglob("*.yaml")
+    return [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files]
 
 
 def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
@@ -192,25 +233,19 @@ def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".json"):
-        files = (root / "runs").rglob("*.yaml")
-        require_known("run", name, [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files])
+        require_known("run", name, run_names(root))
         path = root / "runs" / f"{name}.yaml"
-    whole = _yaml(path.read_text("utf8"), str(path))
+    whole = parse_yaml(read_text(path), str(path))
     values = whole.get("run") if isinstance(whole, dict) else None
-    require(isinstance(values, dict), f"run in {path}", values, "a mapping of fields")
-    for change in changes:
+    rule = "a mapping of fields, as in runs/digits/ict.yaml,"
+    require(isinstance(values, dict), f"run in {path}", values, rule)
+    require(len(whole) == 1, f"what is beside run in {path}", [key for key in whole if key != "run"], "nothing")
+    text = " ".join(changes).strip()  # a value may hold spaces: a change begins where a name and "=" stand
+    for change in re.split(r"\s+(?=[^\s=,:'\"\[\]{}]+=)", text) if text else ():
         key, equals, text = change.partition("=")
         require(bool(equals), "a change", change, "name=value")
         outer, dot, inner = key.partition(".")
-        value, there = _yaml(text, change), values.get(outer) or {}
+        value, there = parse_yaml(text, change), values.get(outer) or {}
         require(not dot or isinstance(there, dict), outer, there, f"a mapping, to change {inner} in it,")
         values[outer] = {**there, inner: value} if dot else value
     return values
-
-
-def _yaml(text: str, where: str) -> Any:
-    """Read YAML, and say in one line what is wrong with it."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None

@@ -4,6 +4,8 @@ The scalings take noise levels ``sigma`` of any shape, the data's standard devia
 ``sigma_min`` at which the model is the identity, all in data units, and give the shape of ``sigma``.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +71,8 @@ class ConsistencyModel(nn.Module):
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5, sigma_min: float = 0.002):
         super().__init__()
-        require(sigma_data > 0 and sigma_min > 0, "sigma_data, sigma_min", (sigma_data, sigma_min), "a positive number")
+        fits = 0 < sigma_data < math.inf and 0 < sigma_min < math.inf
+        require(fits, "sigma_data, sigma_min", (sigma_data, sigma_min), "a positive, finite number")
         self.network = network
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min

@@ -1,16 +1,33 @@
-"""Files that are whole or not there, and folders with one writer."""
+"""Files that are whole or not there, folders with one writer, and signals that ask a process to stop."""
 
 import contextlib
+import errno
 import json
 import os
+import shlex
+import signal
 import socket
-from collections.abc import Iterable
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 HOLDER = "lock.json"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C in a terminal; what ``kill``, make and clusters send
+IDENTITY, RESULT, WEIGHTS = "identity.json", "result.json", "weights.safetensors"  # what a training leaves
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system, which does not say where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
@@ -21,12 +38,12 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
+        with naming(path), aside.open("wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -43,6 +60,41 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_text(path: Path) -> str:
+    """Read text.
+
+    Raises:
+        OSError: if it cannot be read, or is a folder or a pipe.
+        ValueError: if it is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no file", str(path))
+    try:
+        return path.read_text("utf8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [str(key.value) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice} stands twice, {str(node.start_mark).strip()}")
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML, or raise a ``ValueError`` that says in one line what is wrong."""
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:  # PyYAML raises nearly anything where a tag does not fit, or lists are too deep
+        what = " ".join((str(error) or type(error).__name__).replace('in "<unicode string>", ', "at ").split())
+        raise ValueError(f"{where} is no YAML: {what}") from None
 
 
 def json_lines(lines: Iterable[dict[str, Any]]) -> bytes:
@@ -66,14 +118,17 @@ def hold(folder: Path) -> BaseFileLock:
 
     Raises:
         RuntimeError: if another process holds it, with its number and machine.
+        OSError: if it cannot be made or written, or is no folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.resolve() / "lock", is_singleton=True, thread_local=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         who = _holder(folder)
         raise RuntimeError(f"{who} works in {folder} already: end it, or choose another name") from None
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "no folder: remove it, or choose another name", str(folder)) from None
     write_json(folder / HOLDER, {"process": os.getpid(), "machine": socket.gethostname()})
     return lock
 
@@ -83,6 +138,39 @@ def _holder(folder: Path) -> str:
     holder = read_json(folder / HOLDER) or {}
     known = {"process", "machine"} <= holder.keys()
     return f"process {holder['process']} on {holder['machine']}" if known else "another process"
+
+
+def command(*words: str) -> str:
+    """Write a command of this library as it can be typed where this process stands, with the Python that runs it."""
+    python = Path(sys.executable)
+    here = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return shlex.join([str(here), "-m", "ict_lib", *words])
+
+
+class Stopped(KeyboardInterrupt):
+    """Work has ended because a signal asked for it, and can go on: a line that says how, and the signal's number."""
+
+    def __init__(self, line: str, number: int = signal.SIGTERM):
+        super().__init__(line, number)
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@contextlib.contextmanager
+def hearing(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the number of each signal that asks to stop, where it would have ended or interrupted.
+
+    What this process was started to ignore stays ignored. Nothing is heard outside of the main thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    heard = [number for number in SIGNALS if main and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, _: act(number)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def project_root(start: Path | None = None) -> Path:

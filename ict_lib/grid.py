@@ -1,11 +1,9 @@
 """The grid of noise levels."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 
 
 def karras_sigmas(num_scales: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -29,11 +27,12 @@ def karras_sigmas(num_scales: int, sigma_min: float = 0.002, sigma_max: float = 
         Ascending levels, shape ``[num_scales]``, float64, data units.
 
     Raises:
-        ValueError: if ``num_scales < 2``, not ``0 < sigma_min < sigma_max``, or ``rho <= 0``.
+        ValueError: if ``num_scales < 2``, not ``0 < sigma_min < sigma_max <= 1e6``, or not
+            ``0.1 <= rho <= 1000``.
     """
-    require(num_scales >= 2, "num_scales", num_scales, "a pair of levels, 2 or more,")
-    require(0 < sigma_min < sigma_max < math.inf, "sigma_min, sigma_max", (sigma_min, sigma_max), "0 < min < max")
-    require(0 < rho < math.inf, "rho", rho, "a positive number")
+    require(whole(num_scales, 2), "num_scales", num_scales, "a pair of levels, 2 or more,")
+    require(0 < sigma_min < sigma_max <= 1e6, "sigma_min, sigma_max", (sigma_min, sigma_max), "0 < min < max <= 1e6")
+    require(0.1 <= rho <= 1000, "rho", rho, "0.1 <= rho <= 1000")
     ramp = torch.linspace(0, 1, num_scales, dtype=torch.float64)  # [num_scales]
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = (low + ramp * (high - low)) ** rho

@@ -11,6 +11,11 @@ class Alone:
 
     rank = 0  # number of this process
     processes = 1  # how many work together
+    asked = 0  # the signal by which this process was asked to stop, or 0
+
+    def agreed(self) -> bool:
+        """Tell whether it was."""
+        return self.asked > 0
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all processes, in place."""
@@ -45,12 +50,21 @@ class Group(Alone):
         self.rank = distributed.get_rank()
         self.processes = distributed.get_world_size()
         self.device = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+        self._asked = torch.zeros(1)
+
+    def agreed(self) -> bool:
+        """Tell whether, at the last sum, a process was asked to stop; all processes say the same."""
+        return bool(self._asked)  # on CUDA this waits for the step, as the next one's batch does
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their sums over all processes, in place; all get the very same bits."""
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        """Replace tensors of one type by their sums over all processes, in place; all get the very same bits.
+
+        One more number says whether one of them was asked to stop.
+        """
+        asked = tensors[0].new_full((1,), self.asked > 0)
+        flat = torch.cat([asked, *(tensor.flatten() for tensor in tensors)])
         self._exchange(distributed.all_reduce, flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        self._asked, *parts = flat.split([1, *(tensor.numel() for tensor in tensors)])
         torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
     def extremes(self, low: float, high: float) -> tuple[float, float]:

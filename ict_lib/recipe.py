@@ -71,7 +71,7 @@ CT = Recipe(
     fourier_scale=16.0,
     dropout=0.0,
     teacher="ema",
-    distance="squared_l2",  # published with LPIPS; squared l2 is where the paper's ablations start
+    distance="squared_l2",  # published with LPIPS; squared l2 as in section 3.1's ablations [B]
     curriculum="square_root",
     noise_schedule="uniform",
 )

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
 
 
@@ -48,8 +48,8 @@ def sample(
         ValueError: if ``num < 1``, or ``sigmas`` is empty, does not fall or goes below the model's ``sigma_min``,
             or ``label`` is not one a sample.
     """
-    require(num >= 1, "num", num, "1 or more")
-    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
+    require(whole(num, 1), "num", num, "1 or more")
+    require(whole(batch_size, 1), "batch_size", batch_size, "1 or more")
     levels = falling(sigmas, model.sigma_min)
     labelled = (num,) if label is None else tuple(label.shape)
     require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")
@@ -60,7 +60,7 @@ def sample(
 def falling(sigmas: Sequence[float], sigma_min: float) -> list[float]:
     """Return noise levels as numbers; a ValueError unless there are some, falling, none of them below ``sigma_min``."""
     levels = [float(sigma) for sigma in sigmas]
-    holds = levels and all(a > b for a, b in pairwise(levels)) and levels[-1] >= sigma_min
+    holds = levels and all(a > b for a, b in pairwise([math.inf, *levels])) and levels[-1] >= sigma_min
     require(holds, "sigmas", levels, f"falling levels, none below sigma_min = {sigma_min},")
     return levels
 

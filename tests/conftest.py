@@ -102,6 +102,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     driver.quit()
 
 
+@pytest.fixture
+def emulate(browser):
+    """Sets the width of the window, and the medium; all is as before after the test."""
+
+    def set_up(width: int, medium: str = "screen") -> None:
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium})
+
+    yield set_up
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 @pytest.fixture(scope="session")
 def built_book() -> Path:
     """The folder of the built pages; built anew only where something changed, by one process of the tests."""

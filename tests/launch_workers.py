@@ -12,7 +12,7 @@ from ict_lib.training import Training, program
 from ict_lib.training.measuring import evaluate
 from tests import mutants
 
-LONG = {"steps": 400, "checkpoint_every": 20, "num_samples": 20, "evaluate_every": 1000}
+LONG = {"steps": 400, "log_every": 2, "checkpoint_every": 20, "num_samples": 20, "evaluate_every": 50}
 
 
 class NanOnRankOne(Training):
@@ -41,7 +41,7 @@ CASES = {
     "measured": (Measured, {"num_samples": BLOCK + 100, "sigma_mid": 0.8}),
     "trap 11": (mutants.CurriculumOfMainProcess, {}),
     "nan": (NanOnRankOne, {"log_every": 4}),
-    "long": (Training, LONG),
+    "long": (Measured, LONG),
 }
 
 

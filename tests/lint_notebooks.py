@@ -1,7 +1,8 @@
-"""Checks what ruff does not: notebooks store no outputs, and no file names a place on somebody's machine."""
+"""Checks what ruff does not: notebooks store no outputs, no bar stands above a sentence, no file names a machine."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -31,6 +32,17 @@ def stored_results(notebook: dict) -> list[str]:
     return found
 
 
+def fold_bars(notebook: dict) -> list[str]:
+    """The cells that end with a computed sentence and are folded: a page shows a bar above each."""
+    found = []
+    for number, cell in enumerate(notebook["cells"], 1):
+        if cell["cell_type"] == "code" and "hide-input" in cell["metadata"].get("tags", []):
+            last = ast.parse("".join(cell["source"])).body[-1]
+            if isinstance(last, ast.Expr) and ast.unparse(last).startswith("say("):
+                found.append(f"cell {number} only says something: tag it remove-input, not hide-input")
+    return found
+
+
 def machine_paths(text: str) -> list[str]:
     """The lines that name a machine's own folder."""
     lines = enumerate(text.splitlines(), 1)
@@ -48,7 +60,8 @@ def main() -> int:
             continue  # a picture
         found = machine_paths(text)
         if path.suffix == ".ipynb":
-            found += stored_results(json.loads(text))
+            notebook = json.loads(text)
+            found += stored_results(notebook) + fold_bars(notebook)
         findings += [f"{path.relative_to(ROOT)}: {finding}" for finding in found]
     print("\n".join(findings) or "Notebooks are clean, and no file names a machine's folder.")
     return 1 if findings else 0

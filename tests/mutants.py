@@ -239,3 +239,11 @@ def make_teacher_of_its_own(student, recipe):
 def ema_decay_of_released_code(num_scales, s0=2, mu0=0.9):
     """Trap 16: N(k) - 1 where the paper has N(k), without saying so."""
     return math.exp(s0 * math.log(mu0) / (num_scales - 1))
+
+
+# 19: precision
+
+
+def c_noise_in_16_bits(sigma):
+    """Trap 19: what tells the network the noise level is cast like the images."""
+    return c_noise(sigma.bfloat16())

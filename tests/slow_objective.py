@@ -1,4 +1,4 @@
-"""The training objective once more, slowly and from the paper alone: one number at a time, in plain Python."""
+"""The training objective once more, slowly and from the equations alone: one number at a time, in plain Python."""
 
 import itertools
 import math

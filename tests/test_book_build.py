@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from tests import lint_notebooks
@@ -172,6 +174,21 @@ def test_chapters_run_side_by_side_once_whatever_the_callers_environment(project
     assert "[1/1] book/a: ran in" in said
 
 
+@pytest.mark.slow
+def test_a_build_that_is_ended_leaves_no_kernel(project):
+    (project / "_toc.yml").write_text("{root: book/a, chapters: []}", "utf8")
+    write_chapter(project, "a", "import os, time\nprint(os.getpid(), file=open('pid', 'w'))\ntime.sleep(99)")
+    (project / "book" / "run.py").write_text(RUN, "utf8")
+    build = subprocess.Popen([sys.executable, "book/run.py"], cwd=project, stderr=subprocess.DEVNULL)
+    place = project / "book" / "pid"
+    while build.poll() is None and not (place.is_file() and place.read_text().endswith("\n")):
+        time.sleep(0.1)
+    kernel = psutil.Process(int(place.read_text()))
+    build.terminate()
+    build.wait()
+    assert psutil.wait_procs([kernel], timeout=10)[1] == []
+
+
 # Errors
 
 
@@ -201,6 +218,17 @@ def test_an_unreadable_state_counts_as_none(project):
     execute.BUILD.mkdir()
     execute.KEYS.write_text("{", "utf8")
     assert execute.read_json(execute.KEYS) == {}
+
+
+def test_lint_finds_a_fold_bar_above_a_sentence():
+    cell = {
+        "cell_type": "code",
+        "metadata": {"tags": ["hide-input"]},
+        "source": ["x = 1\n", "say(f'{x}') if x else None"],
+    }
+    assert lint_notebooks.fold_bars({"cells": [cell]})
+    assert not lint_notebooks.fold_bars({"cells": [cell | {"metadata": {"tags": ["remove-input"]}}]})
+    assert not lint_notebooks.fold_bars({"cells": [cell | {"source": ["say('x')\n", "plt.show()"]}]})
 
 
 def test_lint_finds_stored_results_and_machine_paths():

@@ -1,12 +1,15 @@
 """What every configuration checks: `ict_lib.checks`."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import pytest
+import yaml
 
-from ict_lib.checks import check_types, difference, nearest, override, require_known
+from ict_lib.checks import check_types, difference, nearest, override, require_known, whole
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,13 @@ def test_right_types_pass(change):
         ({"whole": 1.5}, "whole is 1.5, a float: int is needed"),
         ({"whole": True}, "whole is True, a bool: int is needed"),
         ({"whole": None}, "whole is None, a NoneType: int is needed"),
-        ({"number": "1e-4"}, r"number is '1e-4', a str: float is needed \(YAML reads 1e-4 as text: write 1.0e-4\)"),
+        ({"number": "1e-4"}, r"number is '1e-4', a str: float is needed \(YAML reads 1e-4 as text: write 0.0001\)"),
+        ({"number": "1.0e10"}, r"YAML reads 1.0e10 as text: write 10000000000.0\)"),
+        ({"number": "-1e-30"}, r"write -1.0e-30\)"),
+        ({"number": "1e400"}, "number is '1e400', a str: float is needed$"),
+        ({"whole": "1e3"}, r"whole is '1e3', a str: int is needed \(YAML reads 1e3 as text: write 1000\)"),
+        ({"whole": 1000.0}, r"whole is 1000.0, a float: int is needed \(write 1000\)"),
+        ({"words": "x" * 10**6}, r"words is 'x{79} \.\.\. x{79}', a str: list is needed$"),
         ({"number": True}, "number is True, a bool"),
         ({"number": math.nan}, "number is nan: a finite number"),
         ({"number": -math.inf}, "number is -inf: a finite number"),
@@ -79,6 +88,22 @@ def test_right_types_pass(change):
 def test_wrong_types_are_refused(change, said):
     with pytest.raises(ValueError, match=said):
         check_types(Example(**change))
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1.0e10", "-1e-30", "1e16", "3e5"])
+def test_what_a_hint_says_is_a_number_to_yaml(text):
+    with pytest.raises(ValueError, match="write") as caught:
+        check_types(Example(number=text))
+    advised = yaml.safe_load(re.search(r"write (.*)\)", str(caught.value))[1])
+    assert (type(advised), advised) == (float, float(text))
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [(3, True), (np.int64(3), True), (2, False), (9, False), (3.0, False), (True, False), ("3", False)],
+)
+def test_whole_numbers_of_a_range(value, fits):
+    assert whole(value, 3, 8) == fits
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ict_lib.config import MARKS, Run, check_processes, identity, read_run, run_from
+from ict_lib.config import MARKS, Run, check_processes, check_settings, identity, read_run, run_from
 from ict_lib.networks.options import NETWORK_OPTIONS
 from ict_lib.recipe import CT, ICT, PRESETS
 
@@ -80,6 +81,21 @@ DECISIVE = {
     "learning_rate": 2,
     "ema_decay": 0.6,
     "precision": "fp16",
+}
+
+
+NO_RUNS = {  # what stands in a file that is no run file
+    "list": b"- run",
+    "flat": b"steps: 6",
+    "empty": b"",
+    "words": b"digits as usual",
+    "beside": b"run: {}\nsteps: 3",
+    "bad": b"run: {",
+    "twice": b"run: {steps: 3, steps: 4}",
+    "tag": b"run: !!python/object/apply:os.system [exit]",
+    "number": b"run: !!int a",
+    "deep": b"run: " + b"[" * 2000,
+    "binary": bytes(range(256)),
 }
 
 
@@ -159,6 +175,14 @@ def test_changes_reach_the_run():
     assert run_from(values).recipe.dropout == 0.1
 
 
+@pytest.mark.parametrize(
+    "words", [["seeds=[0,", "1]", "steps=7"], ["seeds=[0, 1] steps=7"], ["", " seeds=[0, 1]  steps=7 "]]
+)
+def test_a_value_may_hold_spaces_however_a_shell_has_split_it(words):
+    values = read_run("digits/ict", [*words, "network_options={width:", "8,", "blocks: 2}"], ROOT)
+    assert (values["seeds"], values["steps"], values["network_options"]) == ([0, 1], 7, {"width": 8, "blocks": 2})
+
+
 # Independent slow reference: the networks and the shares themselves
 
 
@@ -168,9 +192,9 @@ def test_the_options_known_without_torch_are_those_that_the_networks_take():
     of_the_recipe = {"shape", "fourier_scale", "dropout", "num_classes"}
     for name, network in NETWORKS.items():
         taken = {key: p.default for key, p in inspect.signature(network).parameters.items() if key not in of_the_recipe}
-        assert taken.keys() == NETWORK_OPTIONS[name].keys()
-        for option, kind in NETWORK_OPTIONS[name].items():
-            assert type(taken[option]) is {list: tuple}.get(kind, kind), (name, option)
+        assert {key: list(value) if type(value) is tuple else value for key, value in taken.items()} == (
+            NETWORK_OPTIONS[name]
+        )
     assert set(typing.get_args(Run.__annotations__["network"])) == set(NETWORKS) == set(NETWORK_OPTIONS)
 
 
@@ -196,7 +220,7 @@ def test_processes_share_a_batch_exactly_where_each_gets_as_many_shards():
 
 
 def test_checking_a_run_needs_no_torch():
-    python("import ict_lib.config, ict_lib.run.notebook, sys; assert 'torch' not in sys.modules")
+    python("import ict_lib.commands, ict_lib.run.notebook, sys; assert not {'torch', 'numpy'} & set(sys.modules)")
 
 
 @pytest.mark.slow
@@ -253,24 +277,24 @@ UNET, ADM = {"network": "small_unet"}, {"network": "adm"}
         ({**ADM, "network_options": {"embedding_scale": float("inf")}}, "embedding_scale is inf"),
         ({**ADM, "network_options": {"fourier_scale": 16.0}}, "unknown option 'fourier_scale'"),
         ({"conditional": "yes"}, "conditional is 'yes', a str: bool"),
-        ({"steps": 0}, "steps is 0: steps > 0"),
+        ({"steps": 0}, "steps is 0: 1 <= steps <= 1,000,000,000"),
         ({"steps": 1e3}, "steps is 1000.0, a float: int"),
-        ({"batch_size": -1}, "batch_size > 0"),
+        ({"batch_size": -1}, "1 <= batch_size <= 1,000,000"),
         ({"batch_size": True}, "batch_size is True, a bool"),
-        ({"micro_batch": 0}, "micro_batch > 0"),
+        ({"micro_batch": 0}, "1 <= micro_batch <="),
         ({"micro_batch": 100}, "micro_batch is 100: a positive divisor of batch_size = 256"),
         ({"micro_batch": 128, "processes": 4}, "cannot be shared by 4 processes: micro_batch=64 would fit"),
         ({"batch_size": 10, "processes": 4}, "cannot be shared by 4 processes: batch_size must be a multiple of 4"),
-        ({"processes": 0}, "processes is 0: processes > 0"),
-        ({"learning_rate": 0.0}, "learning_rate > 0"),
+        ({"processes": 0}, "processes is 0: 1 <= processes <= 10,000"),
+        ({"learning_rate": 0.0}, "1e-09 <= learning_rate <= 10.0"),
         ({"learning_rate": float("inf")}, "learning_rate is inf: a finite number"),
         ({"ema_decay": 1.0}, "0 <= ema_decay < 1"),
         ({"ema_decay": -0.1}, "0 <= ema_decay < 1"),
-        ({"log_every": 0}, "log_every > 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every > 0"),
-        ({"milestone_every": 0}, "milestone_every > 0"),
-        ({"evaluate_every": 0}, "evaluate_every > 0"),
-        ({"measure_every": 0}, "measure_every > 0"),
+        ({"log_every": 0}, "1 <= log_every <= "),
+        ({"checkpoint_every": 0}, "1 <= checkpoint_every <= "),
+        ({"milestone_every": 0}, "1 <= milestone_every <= "),
+        ({"evaluate_every": 0}, "1 <= evaluate_every <= "),
+        ({"measure_every": 0}, "1 <= measure_every <= "),
         ({"device": "gpu"}, "device is 'gpu': auto, cpu, cuda"),
         ({"device": "cuda:x"}, "device is 'cuda:x'"),
         ({"precision": "fp8"}, "precision is 'fp8': did you mean 'fp32'"),
@@ -282,7 +306,26 @@ UNET, ADM = {"network": "small_unet"}, {"network": "adm"}
         ({"name": "Digits"}, "name is 'Digits'"),
         ({"name": "../up"}, r"name is '../up'"),
         ({"name": "a//b"}, "name is 'a//b'"),
-        ({"num_samples": 9}, "num_samples >= 10"),
+        ({"name": "a" * 101}, "100 a part and 200 in all"),
+        ({"name": "/".join(["ab"] * 70)}, "100 a part and 200 in all"),
+        ({"name": "bench"}, "not bench"),
+        ({"name": "bench/x"}, "not bench"),
+        ({"seeds": [2**63]}, "0 <= seed < 2\\^63"),
+        ({"steps": 10**10}, "steps is 10000000000: 1 <= steps <= 1,000,000,000"),
+        ({"batch_size": 10**7}, "1 <= batch_size <= 1,000,000"),
+        ({"learning_rate": 1e-30}, "1e-09 <= learning_rate <= 10.0"),
+        ({"learning_rate": 1e3}, "1e-09 <= learning_rate <= 10.0"),
+        ({"processes": 10**5}, "1 <= processes <= 10,000"),
+        ({"num_samples": 10**8}, "10 <= num_samples <= 10,000,000"),
+        ({"log_every": 10**10}, "1 <= log_every <= 1,000,000,000"),
+        ({"device": "cuda:99999"}, "device is 'cuda:99999'"),
+        ({"network_options": {"width": 10**9}}, "width is 1000000000: a positive whole number, 65,536 at most"),
+        ({"network_options": {"blocks": 10**6}}, "blocks is 1000000: a positive whole number, 1,000 at most"),
+        ({**UNET, "network_options": {"multipliers": [10**6]}}, "whole numbers, 1,000 at most"),
+        ({**ADM, "network_options": {"embedding_scale": 1e30}}, "a positive number, 1,000,000 at most"),
+        ({"variants": {"a": {"variants": {}}}}, "what variant a changes is .'variants'.: neither name, notebook nor"),
+        ({"variants": {"a": {"name": "b"}}}, "neither name, notebook nor variants"),
+        ({"num_samples": 9}, "10 <= num_samples <= 10,000,000"),
         ({"sigma_mid": 80.0}, "sigma_mid < 80.0"),
         ({"sigma_mid": 0.001}, "0.002 <= sigma_mid"),
         ({"recipe": {"sigma_max": 0.5}}, "sigma_mid is 0.821: 0.002 <= sigma_mid < 0.5"),
@@ -302,7 +345,7 @@ def test_sigma_mid_is_free_within_the_runs_own_levels():
 
 
 def test_yamls_1e_4_is_text_and_the_message_says_so():
-    with pytest.raises(ValueError, match=re.escape("write 1.0e-4")):
+    with pytest.raises(ValueError, match=re.escape("write 0.0001")):
         run_from(yaml.safe_load("learning_rate: 1e-4"))
     assert run_from(yaml.safe_load("learning_rate: 1.0e-4")).learning_rate == 1e-4
 
@@ -320,14 +363,48 @@ def test_devices(device):
         ("digits/ict", ["steps"], "a change is 'steps': name=value is needed"),
         ("digits/ict", ["steps.a=1"], "steps is 6000: a mapping, to change a in it, is needed"),
         ("digits/ict", ["seeds=[0"], r"^seeds=\[0 is no YAML: .*$"),
-        ("list.yaml", [], "run in list.yaml is None: a mapping of fields"),
+        ("list.yaml", [], "run in list.yaml is None: a mapping of fields, as in runs/digits/ict.yaml"),
         ("flat.yaml", [], "run in flat.yaml is None: a mapping of fields"),
+        ("empty.yaml", [], "run in empty.yaml is None: a mapping of fields"),
+        ("words.yaml", [], "run in words.yaml is None: a mapping of fields"),
+        ("beside.yaml", [], r"what is beside run in beside.yaml is \['steps'\]: nothing"),
         ("bad.yaml", [], r"^bad.yaml is no YAML: .*$"),
+        ("twice.yaml", [], "^twice.yaml is no YAML: steps stands twice, at line 1, column 6"),
+        ("tag.yaml", [], "^tag.yaml is no YAML: .*python/object/apply:os.system"),
+        ("number.yaml", [], "^number.yaml is no YAML: invalid literal"),
+        ("deep.yaml", [], "^deep.yaml is no YAML: maximum recursion depth"),
+        ("binary.yaml", [], "^binary.yaml is no text in UTF-8$"),
     ],
 )
 def test_a_run_file_or_change_that_is_none_is_refused_in_one_line(tmp_path, monkeypatch, name, changes, said):
     monkeypatch.chdir(tmp_path)
-    for file, text in {"list": "- run", "flat": "steps: 6", "bad": "run: {"}.items():
-        (tmp_path / f"{file}.yaml").write_text(text)
+    for file, content in NO_RUNS.items():
+        (tmp_path / f"{file}.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         read_run(name, changes, ROOT)
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "link", "loop", "pipe"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "run.yaml"
+    make = {"folder": path.mkdir, "link": lambda: path.symlink_to("nothing"), "loop": lambda: path.symlink_to(path)}
+    {**make, "pipe": lambda: os.mkfifo(path), "none": lambda: None}[kind]()
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no file: '{path}'")):
+        read_run(str(path), [], ROOT)
+
+
+def test_a_field_beside_the_one_parameter_is_refused_and_other_names_are_not():
+    assert run_from({"steps": 3}, beside=["run", "In", "exit"]).steps == 3
+    with pytest.raises(ValueError, match=r"a parameter beside run is 'steps': none: `-y 'run: \{steps: \.\.\.\}'`"):
+        run_from({}, beside={"run": {}, "steps": 3})
+
+
+def test_other_settings_in_a_folder_are_refused_with_the_way_out(tmp_path):
+    before = identity(run_from({"micro_batch": 64}), 0)
+    check_settings(tmp_path, before)
+    (tmp_path / "identity.json").write_text(json.dumps(before))
+    check_settings(tmp_path, before)
+    with pytest.raises(ValueError, match=r"steps: 6000 -> 7.*choose another name, or start anew \(ANEW=1"):
+        check_settings(tmp_path, identity(run_from({"micro_batch": 64, "steps": 7}), 0))
+    with pytest.raises(ValueError, match="micro_batch=64 keeps the shards"):
+        check_settings(tmp_path, identity(run_from({"processes": 2}), 0))

@@ -32,7 +32,7 @@ def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys):
         (["cifar"], "unknown data set 'cifar': did you mean 'cifar10'?"),
         (["imagenet64", "here"], "here/imagenet64 --source SOURCE"),
         (["digits", "--source", "here"], "source is 'here': none, since digits is not packed from one, is needed"),
-        (["imagenet64", "--source", "none"], "none is not a folder"),
+        (["imagenet64", "--source", "none"], "source is 'none': a folder is needed"),
     ],
 )
 def test_what_is_refused_is_said_with_the_command(words, message, tmp_path, monkeypatch, capsys):

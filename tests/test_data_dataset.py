@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ict_lib.config import Run
-from ict_lib.data import Dataset, load_dataset
+from ict_lib.data import load_dataset
+from ict_lib.data.dataset import Dataset
 from ict_lib.training.loop import Training
 
 SHAPE = (50, 3, 4, 6)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ict_lib.data import Dataset, fetch, load_dataset
+from ict_lib.data import fetch, load_dataset
 from ict_lib.data.cache import cache_folder, data_folder
+from ict_lib.data.dataset import Dataset
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from ict_lib.config import run_from
-from ict_lib.data import DATASETS, Dataset, fetch, load_dataset
+from ict_lib.data import DATASETS, fetch, load_dataset
+from ict_lib.data.dataset import Dataset
 from ict_lib.data.small import TOYS
 from ict_lib.evaluation.measure import draw, measure, quick
+from ict_lib.run.execute import execute
 from ict_lib.training import Training
 from ict_lib.training.measuring import evaluate
 from ict_lib.training.model import build_model
@@ -56,6 +58,14 @@ def test_a_training_on_points_is_evaluated_and_leaves_no_pictures(tmp_path):
     assert set(first.measured) == {"sliced_wasserstein_1_step"}
     assert {"sliced_wasserstein_2_steps", "on_data_1_step"} <= set(last.measured)
     assert not (tmp_path / "looks").exists()
+
+
+def test_a_run_on_points_leaves_a_record_without_a_picture(project):
+    record = execute({"name": "points", "data": "ring", **SMALL})
+    assert record.result("on_data_2_steps") == [pytest.approx(0.1, abs=0.1)]
+    assert {path.name for path in record.folder.iterdir()} >= {"manifest.json", "metrics.jsonl", "README.md"}
+    assert not (record.folder / "samples.png").exists()
+    assert "ring" in (record.folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2, 2)])

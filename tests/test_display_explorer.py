@@ -232,25 +232,44 @@ def test_ticks_are_few_ascend_and_say_what_they_are(scale, limits, most):
 
 # In a browser
 
-DRAW = """
+SHOW = """
 const [module, spec, bytes] = arguments, done = arguments[3];
 (async () => {
   const source = new Blob([module], { type: "text/javascript" });
   const { default: widget } = await import(URL.createObjectURL(source));
   const raw = Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0));
-  const state = { spec, data: new DataView(raw.buffer), index: [1] };
+  const state = { spec, data: new DataView(raw.buffer), index: spec.sliders.map(() => 1) };
+  const page = new EventTarget();
+  const model = { get: (key) => state[key], save_changes() {}, on: (name, act) => page.addEventListener(name, act),
+    off() {}, set(key, value) { state[key] = value; page.dispatchEvent(new Event(`change:${key}`)); } };
   const el = document.body.appendChild(document.createElement("div"));
-  widget.render({ model: { get: (key) => state[key], set() {}, on() {}, off() {}, save_changes() {} }, el });
-  const picture = new window.Image();
-  picture.src = el.querySelector("image").getAttribute("href");
-  await picture.decode();
-  const canvas = Object.assign(document.createElement("canvas"), { width: picture.width, height: picture.height });
-  const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0);
-  const { data } = context.getImageData(0, 0, picture.width, picture.height);
-  done([picture.height, picture.width, [...data]]);
+  widget.render({ model, el });
+  done(null);
 })().catch((error) => done(`${error.stack}`));
 """
+PIXELS = """
+const { width, height } = document.querySelector("canvas");
+const { data } = document.querySelector("canvas").getContext("2d").getImageData(0, 0, width, height);
+return [height, width, [...data]];
+"""
+MOVE = """
+const slider = document.querySelectorAll("input")[arguments[0]];
+slider.value = arguments[1];
+slider.dispatchEvent(new Event("input"));
+"""
+
+
+def show(browser, explorer: Explorer) -> None:
+    """Show an Explorer, at the second position of each slider, on an empty page."""
+    browser.get("about:blank")
+    data = base64.b64encode(explorer.data).decode()
+    assert browser.execute_async_script(SHOW, explorer._esm, explorer.spec, data) is None
+
+
+def drawn(browser) -> np.ndarray:
+    """Pixels of the picture that is shown, with their opacity."""
+    rows, columns, levels = browser.execute_script(PIXELS)
+    return np.array(levels).reshape(rows, columns, 4)
 
 
 @pytest.mark.browser
@@ -258,12 +277,59 @@ const [module, spec, bytes] = arguments, done = arguments[3];
 def test_the_browser_draws_the_pixels_that_python_gave(browser, colored):
     shape = (2, 3, 4, 3) if colored else (2, 3, 4)
     pixels = np.random.default_rng(0).integers(0, 256, shape)
-    panel = Panel([Image(pixels, (0, 255), colored)])
-    explorer = Explorer([Slider("s", [1, 2])], [panel])
-    browser.get("about:blank")
-    data = base64.b64encode(explorer.data).decode()
-    rows, columns, drawn = browser.execute_async_script(DRAW, explorer._esm, explorer.spec, data)
-    drawn = np.array(drawn).reshape(rows, columns, 4)
-    assert (drawn[..., 3] == 255).all()
-    expected = pixels[1] if colored else np.repeat(pixels[1][..., None], 3, axis=2)
-    np.testing.assert_array_equal(drawn[..., :3], expected)
+    explorer = Explorer([Slider("s", [1, 2])], [Panel([Image(pixels, (0, 255), colored)])])
+    show(browser, explorer)
+    for position in (1, 0):
+        browser.execute_script(MOVE, 0, position)
+        found = drawn(browser)
+        assert (found[..., 3] == 255).all()
+        expected = pixels[position] if colored else np.repeat(pixels[position][..., None], 3, axis=2)
+        np.testing.assert_array_equal(found[..., :3], expected)
+
+
+@pytest.mark.browser
+def test_nothing_is_drawn_between_the_tiles_of_a_sheet(browser):
+    sheets = np.full((2, 5, 7), 255)
+    sheets[:, :, :3], sheets[:, :2, 4:], sheets[0, 3:, 4:] = 0, 90, 200  # a white line at column 3 only
+    sheets[:, 2, :3] = 255  # and one at row 2
+    show(browser, Explorer([Slider("s", [1, 2])], [Panel([Image(sheets, (0, 255))])]))
+    expected = np.full((5, 7), 255)
+    expected[2], expected[:, 3] = 0, 0
+    np.testing.assert_array_equal(drawn(browser)[..., 3], expected)
+
+
+@pytest.mark.browser
+def test_each_mark_follows_its_own_sliders(browser):
+    static, first, both = np.zeros(3), np.array([[[1.0] * 3], [[2.0] * 3]]), np.arange(4.0).reshape(2, 2, 1)
+    marks = [Line([0, 1, 2], static), Line([0, 1, 2], first), Points(np.ones(1), both)]
+    show(browser, Explorer([Slider("a", [1, 2]), Slider("b", [1, 2])], [Panel(marks)]))
+    paths = "return [...document.querySelectorAll('.ict-line, .ict-points')].map((path) => path.getAttribute('d'))"
+    before = browser.execute_script(paths)
+    assert all(before)
+    browser.execute_script(MOVE, 1, 0)
+    then = browser.execute_script(paths)
+    assert [a != b for a, b in zip(before, then, strict=True)] == [False, False, True]
+    browser.execute_script(MOVE, 0, 0)
+    last = browser.execute_script(paths)
+    assert [a != b for a, b in zip(then, last, strict=True)] == [False, True, True]
+    browser.execute_script(MOVE, 0, 1)
+    browser.execute_script(MOVE, 1, 1)
+    assert browser.execute_script(paths) == before
+
+
+@pytest.mark.browser
+def test_a_screen_reader_hears_the_readouts_once_when_the_slider_rests(browser):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    readout = Readout("gap", np.array([0.5, 1.5, 2.5]), "{:.1f}")
+    show(browser, Explorer([Slider("s", [1, 2, 3])], [Panel([Line([0, 1], [0, 1])], title="a line")], [readout]))
+    said = "return document.querySelector('[role=status]').textContent"
+    heard = "new MutationObserver((all) => { window.heard = (window.heard ?? 0) + all.length; }).observe(arguments[0]"
+    browser.execute_script(f"{heard}, {{ childList: true }})", browser.find_element("css selector", "[role=status]"))
+    assert browser.execute_script(said) == ""
+    for position in (0, 1, 2):
+        browser.execute_script(MOVE, 0, position)
+    WebDriverWait(browser, 10).until(lambda page: page.execute_script(said))
+    assert browser.execute_script(said) == "gap 2.5"
+    assert browser.execute_script("return window.heard") == 1
+    assert browser.find_element("css selector", "[role=img]").get_attribute("aria-label") == "a line, at s 3"

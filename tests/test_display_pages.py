@@ -8,6 +8,8 @@ from dataclasses import replace
 import matplotlib
 import matplotlib.image
 import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,15 +20,16 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.display.figures.consistency_model import trajectory_explorer
-from ict_lib.display.figures.introduction import digits_explorer
+from ict_lib.display.figures.introduction import digits_explorer, poster_figure
 from ict_lib.display.figures.reproduce import learning_explorer
 from ict_lib.display.figures.scale import rounding_explorer
 from ict_lib.display.figures.teacher import teacher_explorer
-from ict_lib.display.plots import curves
+from ict_lib.display.plots import curves, still
 from ict_lib.display.progress import images_per_second, progress
 from ict_lib.display.source import say, source
 from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gradient
 from ict_lib.exact.toy import three_modes
+from ict_lib.files import project_root
 from ict_lib.grid import karras_sigmas
 from ict_lib.run.record import Record
 from ict_lib.techniques.curriculum import doubling
@@ -57,14 +60,42 @@ def test_the_end_point_stays_while_the_noisy_point_moves():
     assert np.abs(means[0] - ends[0]).max() < 0.01  # they meet at the lowest level
 
 
-def test_the_teacher_figure_has_the_papers_numbers():
+def test_the_teacher_figure_has_the_known_numbers():
     explorer = teacher_explorer()
-    data = np.array(readout(explorer, "pull towards the data")["text"], dtype=float).reshape(8, -1)
-    teacher = np.array(readout(explorer, "pull towards the teacher")["text"], dtype=float).reshape(8, -1)
-    total = (data + teacher)[-1, 4]  # N = 1281, theta_minus = 0.9
-    assert abs(total - 132.7) < 0.1
+    at = explorer.spec["sliders"][1]["text"].index
+    data, teacher, total, standstill = (
+        np.array(readout(explorer, label)["text"], dtype=float).reshape(8, -1)
+        for label in ("pull towards the data", "pull towards the teacher", "gradient", "θ⁻ at which it is zero")
+    )
     assert abs(data[0, 0] - 10.82) < 0.01
-    assert teacher[:, -1].max() == 0  # theta_minus = theta
+    assert [total[-1, at(text)] for text in ("1.1", "1", "0.9")] == pytest.approx([-117.3, 7.73, 132.7], abs=0.1)
+    assert standstill[-1, 0] == pytest.approx(1.0062, abs=1e-4)
+    assert np.abs(teacher[:, at("1")]).max() == 0
+
+
+@pytest.mark.parametrize(("theta", "xi"), [(1.0, 0.0), (-0.5, 2.0)])
+def test_the_teacher_figure_shows_an_average_where_it_is_behind_the_student(theta, xi):
+    """Past students are farther from the data: that side comes first, and at the start the page shows it."""
+    explorer = teacher_explorer(theta, xi)
+    teachers = np.array(explorer.spec["sliders"][1]["text"], dtype=float)
+    behind = (teachers - theta) * (theta - xi) > 0
+    assert behind[0]
+    assert behind[explorer.index[1]]
+    assert not behind.all()
+    total = np.array(readout(explorer, "gradient")["text"], dtype=float).reshape(8, -1) * np.sign(theta - xi)
+    assert (total[-1, behind] < 0).all()  # away from the data
+    assert (total[:, teachers == theta] > 0).all()  # towards the data
+
+
+def test_no_system_of_the_poster_hides_another():
+    poster = pd.read_csv(project_root() / "book" / "poster.csv").astype({"NFE": int, "FID": float})
+    figure = poster_figure(poster)
+    figure.draw_without_rendering()
+    marks = figure.axes[0].collections[0]
+    places = marks.get_offset_transform().transform(marks.get_offsets())
+    assert len(places) == len(poster)
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[~np.eye(len(places), dtype=bool)]
+    assert gaps.min() > figure.dpi / 72 * np.sqrt(marks.get_sizes().max()) / 2  # half of a mark
 
 
 def test_the_minimum_that_is_drawn_minimises_the_weighted_loss():
@@ -176,6 +207,15 @@ def test_say_keeps_markdown():
         ).data
         == "**a**\nb"
     )
+
+
+def test_a_still_figure_carries_its_words():
+    figure, _ = matplotlib.pyplot.subplots()
+    data, metadata = still(figure, "a line that rises\n    with σ")._repr_mimebundle_()
+    content = base64.b64decode(data["image/png"])
+    assert PIL.Image.open(io.BytesIO(content)).info["Description"] == "a line that rises with σ"
+    assert metadata["image/png"]["alt"] == "a line that rises with σ"
+    assert not matplotlib.pyplot.fignum_exists(figure.number)  # a notebook does not show it a second time
 
 
 # --- shapes ---

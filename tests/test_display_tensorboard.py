@@ -1,6 +1,5 @@
 """A run in TensorBoard: `ict_lib.display.tensorboard`, by what TensorBoard itself reads from the event files."""
 
-import argparse
 import io
 import subprocess
 import sys
@@ -12,8 +11,9 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ict_lib.__main__ import main
 from ict_lib.config import Run
-from ict_lib.display.tensorboard import TensorBoardLog, add_arguments, main, write_tensorboard
+from ict_lib.display.tensorboard import TensorBoardLog, write_tensorboard
 from ict_lib.files import read_lines
 from ict_lib.run import record as records
 from ict_lib.training import train
@@ -138,9 +138,7 @@ def project(tmp_path, monkeypatch):
 
 
 def command(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return main(parser.parse_args(words))
+    return main(["tensorboard", *words])
 
 
 def test_a_record_becomes_event_files_a_seed(project, capsys):
@@ -163,7 +161,7 @@ def test_the_clock_is_the_trainings(project):
 
 
 def test_a_run_without_a_record_is_refused_with_the_command_that_makes_it(project):
-    with pytest.raises(FileNotFoundError, match="make run RUN=a/c"):
+    with pytest.raises(FileNotFoundError, match="run 'a/c' has no record yet"):
         write_tensorboard("a/c")
 
 

@@ -1,18 +1,22 @@
 """What is drawn from a model and measured of it: `ict_lib.evaluation.measure`."""
 
-from dataclasses import replace
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data import Dataset, load_dataset, stand_in
+from ict_lib.data import load_dataset, stand_in
+from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation import measure as module
+from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.measure import draw, extractor_of, measure, prepare, quick
+from ict_lib.evaluation.yardsticks import yardsticks
 from ict_lib.exact.distances import frechet_distance
 from ict_lib.group import Alone
-from tests.test_evaluation_fidelity import KEYS, calls_home, noise, tiny  # noqa: F401 - fixtures
+from ict_lib.training.precision import multiplying
+from tests.test_evaluation_fidelity import KEYS, TinyInception, calls_home, noise, tiny  # noqa: F401 - fixtures
 
 PIXELS = {"frechet_pixels", "frechet_features", "sliced_wasserstein"}
 
@@ -153,14 +157,39 @@ def test_other_data_sets_are_measured_with_inception(tiny):  # noqa: F811
     assert set(found) == {f"{key}_2_steps" for key in KEYS}
 
 
+# Precision
+
+
+@pytest.mark.parametrize("around", [nullcontext, lambda: multiplying("tf32"), lambda: multiplying("fp32")])
+def test_nothing_is_drawn_or_measured_in_tf32_and_the_setting_stays(tiny, monkeypatch, around):  # noqa: F811
+    """Whatever torch allows, and a training around it: the flags in force are those that a GPU computes by."""
+
+    def flags():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    data, seen, look = stand_in("cifar10", 30), [], TinyInception.forward
+    monkeypatch.setattr(TinyInception, "forward", lambda self, x: seen.append(("inception", *flags())) or look(self, x))
+    model = painter()
+    model.network.register_forward_pre_hook(lambda *_: seen.append(("network", *flags())))
+    with around():
+        before = flags()
+        images = draw(model, data, 20, (80.0, 0.8), seed=0)
+        quick(model, data, 80.0, seed=0)
+        measure(images, data, "1_step")
+        fidelity(images, data.images, "inception")
+        yardsticks(model, data, 20)
+        assert flags() == before
+    assert set(seen) == {("network", False, False), ("inception", False, False)}
+
+
 # Errors
 
 
 def test_missing_inception_weights_are_noticed_before_training(digits, calls_home):  # noqa: F811
-    prepare(digits)
+    prepare(digits.name)
     assert calls_home == []
     with pytest.raises(RuntimeError, match="ICT_INCEPTION"):
-        prepare(replace(digits, name="cifar10"))
+        prepare("cifar10")
     assert calls_home
 
 

@@ -1,13 +1,16 @@
 """The reference set of an FID: computed once, kept by content; all of a large set counts."""
 
+import hashlib
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from ict_lib.data import Dataset
+from ict_lib.data.dataset import Dataset
+from ict_lib.evaluation import fidelity as fidelity_module
 from ict_lib.evaluation import reference
 from ict_lib.evaluation.fidelity import fidelity
 from ict_lib.evaluation.reference import some_of, summarise
@@ -65,6 +68,16 @@ def test_a_data_set_gives_the_numbers_of_its_images_and_is_computed_once(cache):
     assert not cache.exists()  # of tensors nothing is kept
     assert compare(dataset()) == (expected, 40 + NUM)
     assert compare(dataset()) == (expected, 40)
+
+
+def test_features_that_tf32_may_have_rounded_are_not_taken(cache):
+    """They were kept under a name without the precision."""
+    compare(dataset())
+    (path,) = cache.iterdir()
+    content = f"{dataset().checksum()} {fidelity_module.INCEPTION} {version('torch-fidelity')} {reference.MOST}"
+    old = path.with_name(f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.safetensors")
+    path.rename(old)
+    assert compare(dataset())[1] == 40 + NUM
 
 
 # Invariant

@@ -46,7 +46,7 @@ def test_it_is_a_command(project, capsys):
 
 
 def test_what_cannot_be_exported_leaves_no_folder(project):
-    with pytest.raises(FileNotFoundError, match="has no record yet: `make run RUN=digits/adm-small` makes it"):
+    with pytest.raises(FileNotFoundError, match="run 'digits/adm-small' has no record yet"):
         export("digits/adm-small", Path("made"))
     folder = project / "runs/digits/adm-small"
     finished()

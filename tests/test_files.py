@@ -2,15 +2,28 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from ict_lib.files import hold, json_lines, project_root, read_lines, results_folder, write_atomically, write_json
+from ict_lib.files import (
+    SIGNALS,
+    Stopped,
+    hearing,
+    hold,
+    json_lines,
+    project_root,
+    read_lines,
+    results_folder,
+    write_atomically,
+    write_json,
+)
 
 HOLD = "import sys; from pathlib import Path; from ict_lib.files import hold; lock = hold(Path(sys.argv[1])); "
 
@@ -87,6 +100,59 @@ def test_one_process_may_hold_a_folder_twice_and_lets_others_in_at_the_end(tmp_p
     assert f"process {os.getpid()} on" in refused.stderr
     second.release()
     assert subprocess.run(words, check=False).returncode == 0
+
+
+WITHOUT_FLOCK = """
+import errno, fcntl, sys
+from pathlib import Path
+def flock(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = flock
+"""
+
+
+def test_where_the_disk_has_no_locks_a_file_stands_for_one(tmp_path):
+    words = [sys.executable, "-c", WITHOUT_FLOCK + HOLD + "print('held', flush=True); input()", str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen(words, **pipes)
+    assert holder.stdout.readline() == "held\n"
+    refused = subprocess.run(words, **{**pipes, "stdin": subprocess.DEVNULL}, check=False)
+    assert f"RuntimeError: process {holder.pid} on" in refused.stderr
+    holder.kill()
+    holder.wait()
+    again = subprocess.run(words, input="\n", capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "held\n")
+
+
+# Signals
+
+
+def test_signals_are_heard_in_the_main_thread_and_put_back():
+    before, heard = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    try:
+        with hearing(heard.append):
+            for number in SIGNALS:
+                os.kill(os.getpid(), number)
+        assert heard == list(SIGNALS)
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
+        with hearing(heard.append):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert heard == list(SIGNALS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    entered = []
+    thread = threading.Thread(target=lambda: entered.append(hearing(heard.append).__enter__()))
+    thread.start()
+    thread.join()
+    assert entered == [None]
+
+
+def test_what_stopped_passes_between_processes():
+    stop = pickle.loads(pickle.dumps(Stopped("stopped here", signal.SIGINT)))
+    assert isinstance(stop, KeyboardInterrupt)
+    assert (str(stop), stop.args[1]) == ("stopped here", signal.SIGINT)
 
 
 # Errors

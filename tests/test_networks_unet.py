@@ -165,8 +165,8 @@ def test_the_gradient_reaches_every_parameter(kind):
         (((3, 6, 8), 8, (1, 1, 1), 1), r"shape is \(3, 6, 8\): .* both sides divisible by 4"),
         (((3, 8, 6), 8, (1, 1, 1), 1), "both sides divisible by 4"),
         (((8,), 8, (1,), 1), r"shape is \(8,\)"),
-        (((3, 8, 8), 6, (1,), 1), "channels is 6: a multiple of 4"),
-        (((3, 8, 8), 0, (1,), 1), "channels is 0: a multiple of 4"),
+        (((3, 8, 8), 6, (1,), 1), "channels is 6: a multiple of"),
+        (((3, 8, 8), 0, (1,), 1), "channels is 0: a multiple of"),
         (((3, 8, 8), 8, (1,), 0), "blocks is 0: at least one"),
     ],
 )

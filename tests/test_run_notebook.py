@@ -1,7 +1,9 @@
 """A run's notebook by one command: ``python -m ict_lib run``; and by plain papermill."""
 
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +19,10 @@ import yaml
 
 from ict_lib.__main__ import main
 from ict_lib.config import run_from
+from ict_lib.files import read_lines
 from ict_lib.run.notebook import asked
-from ict_lib.training import train
+from ict_lib.training import Training, train
+from ict_lib.training.measuring import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -77,6 +81,17 @@ def command(*words):
 
 def run_command(*words, cwd, **options):
     return subprocess.run(command(*words), cwd=cwd, capture_output=True, text=True, timeout=500, **options)
+
+
+def others(folder):
+    """An environment whose owner has a kernel, start-up files, styles and an encoding of their own; none may count."""
+    kernel, start_up = folder / "kernels" / "python3", folder / "profile_default" / "startup"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "theirs", "language": "python"}')
+    start_up.mkdir(parents=True)
+    (start_up / "first.py").write_text("import os; os._exit(3)")
+    places = {name: str(folder) for name in ("JUPYTER_PATH", "IPYTHONDIR", "MATPLOTLIBRC")}
+    return os.environ | places | {"MPLBACKEND": "theirs", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
 
 
 def names(folder):
@@ -175,7 +190,7 @@ def test_refusing_takes_less_than_five_seconds_as_nothing_is_loaded(project):
 def test_a_failure_leaves_the_record_alone_and_the_notebook_with_its_error(project):
     folder = project / "runs" / "tiny"
     weights = folder / "seed-0" / "weights.safetensors"
-    done = run_command("short", cwd=project)
+    done = run_command("short", cwd=project, env=others(project / "theirs"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done: runs/tiny/notebook.ipynb, with its results beside it\n"
     assert names(folder) == LEFT
@@ -227,6 +242,48 @@ def test_a_run_is_alone_and_killed_leaves_no_process_and_goes_on_to_the_same_wei
     assert all(torch.equal(value, left[name]) for name, value in straight.average.state_dict().items())
     written = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in written] == [(line["step"], line["loss"]) for line in lines]
+
+
+def started_by_make(project, changes):
+    """``make run``, in a session of its own as in a terminal; whoever started the tests may have Ctrl-C ignored."""
+    words = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", f"PYTHON={sys.executable}", "run", "RUN=short"]
+    options = {"stderr": subprocess.STDOUT, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    allow = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*words, f"SET={' '.join(changes)}"], cwd=project, preexec_fn=allow, **options)
+
+
+def without_clocks(lines):
+    passing = ("seconds", "peak_memory_bytes")
+    return [{name: value for name, value in line.items() if name not in passing} for line in lines]
+
+
+@pytest.mark.slow
+def test_signals_to_make_stop_with_a_checkpoint_and_the_same_command_goes_on(project):
+    """SIGTERM to make alone, then Ctrl-C, which a terminal sends to all that it started."""
+    changes = ["steps=1500", "checkpoint_every=1000", "log_every=30", "evaluate_every=100", "seeds=[0]"]
+    folder, reached = project / "runs" / "tiny", [0]
+    lines = folder / "seed-0" / "metrics.jsonl"
+    for number, send in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
+        victim = started_by_make(project, changes)
+        while victim.poll() is None and len(read_lines(lines)) <= reached[-1] // 30:
+            time.sleep(0.02)
+        send(victim.pid, number)
+        said = victim.communicate(timeout=60)[0]
+        assert victim.returncode == -number, said
+        found = re.search(r"\nstopped at step (\d+) with a checkpoint: the same command goes on from there\n", said)
+        assert found, said
+        assert "Traceback" not in said
+        reached.append(int(found[1]))
+        assert names(folder) == {"seed-0"}
+        wait_until(lambda: not processes_in(project), seconds=10)
+    assert 0 < reached[1] < reached[2] < 1500
+    assert run_command("short", *changes, cwd=project).returncode == 0
+
+    straight = Training(run_from({**TINY, "steps": 1500, "log_every": 30, "evaluate_every": 100}), evaluate=evaluate)
+    whole = [metrics.line() for metrics in straight]
+    assert without_clocks(read_lines(folder / "metrics.jsonl")) == without_clocks(whole)
+    left = safetensors.torch.load_file(folder / "seed-0" / "weights.safetensors")
+    assert all(torch.equal(value, left[name]) for name, value in straight.average.state_dict().items())
 
 
 @pytest.mark.slow

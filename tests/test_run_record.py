@@ -4,7 +4,7 @@ import json
 import runpy
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -12,15 +12,20 @@ import pytest
 import torch
 
 from ict_lib.checks import difference
-from ict_lib.config import identity, read_run, run_from
+from ict_lib.config import identity, read_run, run_from, trainings_of, variants_of
 from ict_lib.files import results_folder
 from ict_lib.recipe import CT
 from ict_lib.run.record import exists, manifest_of, read, spread, table, write
+from ict_lib.run.study import TABLE
+from ict_lib.run.study import read as read_study
+from ict_lib.techniques.curriculum import num_scales_at
 from ict_lib.training.surroundings import device_name, peak_memory, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT = {path.parent for path in (ROOT / "runs").rglob("manifest.json")}
-RECORDED = sorted(folder for folder in LEFT if "preview" not in folder.parts)  # what the pages make is no record
+KEPT = sorted(folder for folder in LEFT if "preview" not in folder.parts)  # what the pages make is no record
+STUDIES = [folder for folder in KEPT if (folder / TABLE).exists()]
+RECORDED = [folder for folder in KEPT if folder not in STUDIES]
 MADE_WITH = {
     "versions": {"python": "3.11", "torch": "2.0"},
     "device": "CPU, 1 thread",
@@ -120,10 +125,48 @@ def test_a_record_was_made_by_its_run_file(folder):
     assert {line["seed"] for line in record.metrics} == set(asked.seeds)
 
 
-def test_the_runs_of_the_digits_have_records_made_by_one_code():
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_a_studys_table_was_made_by_its_run_file_and_is_whole(folder):
+    name = folder.relative_to(ROOT / "runs").as_posix()
+    study, asked = read_study(name), run_from(read_run(name, [], ROOT))
+    rows = {f"{row['variant']}/seed-{row['seed']}": row for row in study.rows}
+    assert list(rows) == list(trainings_of(asked))
+    for place, (run, seed) in trainings_of(asked).items():
+        assert difference(identity(trainings_of(study.run)[place][0], seed), identity(run, seed)) == ""
+    assert not any("+changes" in row["commit"] for row in study.rows)
+    kept = {path.stem for path in (folder / "samples").iterdir()}
+    assert kept == set(asked.variants)
+
+
+def test_every_run_of_the_digits_has_a_record():
     names = {path.stem for path in (ROOT / "runs" / "digits").glob("*.yaml")}
-    assert names == {folder.name for folder in RECORDED if folder.parent.name == "digits"}
-    assert len({read(f"digits/{name}").manifest["commit"] for name in names}) == 1
+    assert names == {folder.name for folder in KEPT if folder.parent.name == "digits"}
+
+
+def test_what_was_trained_twice_gave_the_same_numbers():
+    """By different commits, at different times; on processors of one kind they agree to the last bit."""
+
+    def key(run, seed):
+        """The settings, with the ends of the curriculum said, named or not."""
+        ends = [num_scales_at(run.recipe, step, run.steps) for step in (0, run.steps)]
+        same = replace(run, recipe=replace(run.recipe, s0=None, s1=None))
+        return json.dumps([ends, identity(same, seed)], sort_keys=True)
+
+    made = {}
+    for folder in RECORDED:
+        record = read(folder.relative_to(ROOT / "runs").as_posix())
+        for seed, result in zip(record.run.seeds, record.manifest["results"], strict=True):
+            made.setdefault(key(record.run, seed), []).append(result)
+    sweep = read_study("digits/ct-sweep")
+    rows = {(row["variant"], row["seed"]): row for row in sweep.rows}
+    pairs = []
+    for one, seed in trainings_of(sweep.run).values():
+        label = next(label for label, run in variants_of(sweep.run).items() if run == one)
+        for result in made.get(key(one, seed), []):
+            pairs.append((rows[label, seed]["frechet_features_1_step"], result["frechet_features_1_step"]))
+    assert len(pairs) >= 3
+    for first, second in pairs:
+        assert first == pytest.approx(second, rel=1e-4)
 
 
 def test_the_recorded_ict_reaches_the_bar():

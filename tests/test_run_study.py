@@ -83,7 +83,11 @@ def test_it_leaves_one_table_a_manifest_and_pictures_to_be_kept(whole):
 
 
 def test_only_what_the_table_lacks_is_trained(whole):
+    less = {**tried().to_dict(), "variants": {name: VARIANTS[name] for name in ("verbatim", "ict")}}
     table = whole.folder / study.TABLE
+    before = table.read_text()
+    assert {row["variant"] for row in execute_study(run_from(less)).rows} == {"verbatim", "ict"}
+    table.write_text(before)
     before, times = table.read_text(), {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*.safetensors")}
     table.write_text("".join(line for line in before.splitlines(keepends=True) if "mu0.5" not in line))
     (whole.folder / "mu0.5" / "seed-0" / "result.json").unlink()  # as if it had been cut off before its end

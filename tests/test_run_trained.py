@@ -110,7 +110,7 @@ def test_the_command_exports_what_diffusers_draws_alike(project, capsys, words):
 
 
 def test_a_run_without_record_or_weights_names_the_command(project, capsys):
-    with pytest.raises(FileNotFoundError, match="has no record yet: `make run RUN=digits/adm-small` makes it"):
+    with pytest.raises(FileNotFoundError, match="run 'digits/adm-small' has no record yet"):
         trained_model("digits/adm-small")
     finished()
     weights_of(5).unlink()
@@ -146,6 +146,6 @@ def test_a_network_that_diffusers_cannot_hold_is_refused_in_one_line(project, ca
     finished(**MLP)
     assert main(["export", "digits/adm-small", "made"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("refused: network is 'ResidualMLP': ")
+    assert err.startswith("refused: network is 'mlp': ")
     assert err.count("\n") == 1
     assert not (project / "made").exists()

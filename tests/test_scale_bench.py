@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ict_lib.__main__ import main as door
+from ict_lib.commands import case_names
 from ict_lib.config import Run
 from ict_lib.recipe import ICT
 from ict_lib.scale import record
@@ -208,7 +209,12 @@ def test_a_case_that_is_not_there_is_refused(capsys, monkeypatch):
     assert list(chosen(cases, ["ceiling", "ncs"])) == ["ceiling", "ncsnpp/fp32"]
     assert chosen(cases, []) == cases
     assert door(["bench", "cpu", "nonsense", "--limit", "5"]) == 2
-    assert "refused: case is 'nonsense': a part of one of ceiling, mlp/fp32" in capsys.readouterr().err
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "refused: case is 'nonsense': a part of one of ceiling, processes" in capsys.readouterr().err
+    monkeypatch.setattr("ict_lib.run.needs.cuda_devices", lambda: 0)
     assert door(["bench", "gpu"]) == 2
-    assert "a CUDA device, which is not here" in capsys.readouterr().err
+    assert "auto or cpu, as it takes 1 CUDA devices and 0 are here" in capsys.readouterr().err
+
+
+def test_the_cases_known_without_torch_are_those_there_are():
+    assert set(case_names("cpu")) == set(cpu_cases())
+    assert set(case_names("gpu")) == set(gpu_cases())

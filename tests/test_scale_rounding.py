@@ -14,8 +14,9 @@ from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.grid import karras_sigmas
 from ict_lib.recipe import CT, ICT
-from ict_lib.scale.rounding import change, read_rounding, rounding, share_above, some_pairs
+from ict_lib.scale.rounding import change, of_run, read_rounding, rounding, share_above, some_pairs
 from ict_lib.techniques.embedding import FourierFeatures
+from ict_lib.training import train
 from ict_lib.training.folder import WEIGHTS
 from ict_lib.training.model import build_model, save_weights
 
@@ -151,6 +152,24 @@ def test_the_model_stays_as_it_was_and_dropout_is_off():
     assert torch.equal(model.network.layer.weight, before)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_the_passes_are_those_of_a_training_step(precision):
+    seen = []
+
+    def look(module, given, kept=seen):
+        autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        kept.append((torch.is_grad_enabled(), autocast, torch.backends.cudnn.allow_tf32, given[0].dtype))
+
+    training = train(Run(network_options={"width": 16, "blocks": 1}, precision=precision, log_every=1, batch_size=8))
+    training.student.register_forward_pre_hook(look)
+    next(training)
+    trained, seen[:] = list(seen), []
+    x, noise = batch(8, 64)
+    change(training.student, x.view(8, 1, 8, 8), noise.view(8, 1, 8, 8), PAIR, precision)
+    assert seen == trained
+    assert [grad for grad, *_ in seen] == [False, True]  # teacher, student: compiled, they are two programs
+
+
 # --- independent slow reference ---
 
 
@@ -202,6 +221,17 @@ def small_run(tmp_path, monkeypatch):
     (folder / "manifest.json").write_text(json.dumps({"run": run.to_dict()}))
     save_weights(folder / "seed-3" / WEIGHTS, digits_model(conditional=True, seeds=[3]))
     return folder
+
+
+def test_a_run_that_compiles_is_measured_compiled(small_run, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("ict_lib.scale.rounding.compile_passes", compiled.append)
+    manifest = json.loads((small_run / "manifest.json").read_text())
+    for wanted in (False, True):
+        manifest["run"]["compile"] = wanted
+        (small_run / "manifest.json").write_text(json.dumps(manifest))
+        of_run("a/b", samples=4, device="cpu")
+        assert len(compiled) == 3 * wanted  # once a grid
 
 
 def test_the_command_leaves_a_record(small_run, capsys):

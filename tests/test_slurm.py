@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import yaml
 
 from ict_lib.config import run_from
 from ict_lib.files import read_lines
-from ict_lib.training import train
+from ict_lib.group import Alone
+from ict_lib.training import program, train
 from ict_lib.training.folder import METRICS, WEIGHTS, read_result
 from ict_lib.training.model import build_model, load_weights
 from tests.test_training_loop import numbers
@@ -107,6 +109,22 @@ def test_two_machines_train_all_seeds_as_one_process_does_and_leave_the_record(p
     assert "made with other settings (steps: 12 -> 13)" in refused.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert read_result(folder / "seed-5") == result
+
+
+def test_without_the_network_that_measures_nothing_is_trained(project, tmp_path, monkeypatch):
+    """On a machine without a network it would be missed after all steps."""
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("ICT_INCEPTION", str(tmp_path / "none"))
+    monkeypatch.setenv("RANK", "0")
+    ended = []
+    for name, value in {"watch": lambda: None, "_join": lambda run: (run, Alone())}.items():
+        monkeypatch.setattr(program, name, value)
+    monkeypatch.setattr(os, "kill", lambda *words: ended.append(words))
+    with pytest.raises(SystemExit, match="1"):
+        program.main(["tiny", "data=cifar10"], lambda *_, **__: pytest.fail("it was trained"))
+    left = json.loads((project / "runs" / "tiny" / "seed-0" / "failure.json").read_text())
+    assert "ICT_INCEPTION" in left["message"]
+    assert ended == [(os.getppid(), signal.SIGTERM)]
 
 
 def test_the_template_asks_for_a_run(slurm, project):

@@ -49,6 +49,30 @@ def test_a_folder_is_free_again_when_its_training_is_closed_finished_or_forgotte
     assert free()
 
 
+ELSEWHERE = """
+import os, signal, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+from pathlib import Path
+import ict_lib.training
+for place, names in {os: ("fork", "killpg", "getpgid", "sched_getaffinity"), signal: ("SIGKILL", "SIGUSR1")}.items():
+    for name in names:
+        delattr(place, name)
+from tests.test_training_loop import small
+import ict_lib.training.program, ict_lib.run.notebook, ict_lib.run.execute
+training = ict_lib.training.train(small(), folder=Path(sys.argv[1]))
+print(len(list(training)), training.last.peak_memory_bytes)
+"""
+
+
+def test_a_training_needs_nothing_that_other_systems_lack(tmp_path):
+    words = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "12 0\n"
+    assert read_result(tmp_path)["result"]["images_seen"] == 96
+
+
 def test_a_training_leaves_these_files(tmp_path):
     training = train(small(checkpoint_every=5), folder=tmp_path)
     records = list(training)

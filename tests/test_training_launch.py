@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from ict_lib.files import read_lines
-from ict_lib.training import launch, train
+from ict_lib.training import Metrics, launch, train
 from ict_lib.training.folder import METRICS
 from ict_lib.training.launch import LOG, WorkerError
 from tests.launch_workers import CASES, LONG, outcome, weights
 from tests.test_training_loop import small
 
 pytestmark = pytest.mark.slow  # three processes load torch for each training
+STEPS = list(range(2, 401, 2))  # of the records of a long run
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -148,12 +149,8 @@ def test_a_killed_process_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_p
             killed.kill()
     log = (tmp_path / LOG).read_text()  # it was at work, and was started once more
     assert f"exitcode: -9) local_rank: 1 (pid: {killed.pid})" in log
-    assert [metrics.step for metrics in records] == list(range(1, 401))
-    lines = read_lines(tmp_path / METRICS)
-    assert [line["step"] for line in lines] == list(range(1, 401))
-    assert [line["loss"] for line in lines] == [metrics.loss for metrics in records] == by_two[0]["long"]["loss"]
-    average = torch.cat([p.flatten() for p in training.average.parameters()])
-    assert torch.equal(average, by_two[0]["long"]["weights"].chunk(3)[2])
+    assert [metrics.line() for metrics in records] == read_lines(tmp_path / METRICS)
+    average = check_whole(training, by_two)
     assert training.last.measured.keys() >= {"fid_1_step", "fid_2_steps"}
     assert not below()
 
@@ -168,6 +165,17 @@ def test_a_killed_process_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_p
     assert {path.name for path in tmp_path.glob("*.json*")} == {"identity.json", "lock.json", "job.json"}
 
 
+def check_whole(training, by_two):
+    """Whether records, evaluations and weights are those of a training that nothing interrupted; the average, flat."""
+    lines, whole = read_lines(training.place / METRICS), by_two[0]["long"]
+    assert [line["step"] for line in lines] == whole["step"] == STEPS
+    assert [line["loss"] for line in lines] == whole["loss"]
+    assert [Metrics.of_line(line).measured for line in lines] == whole["measured"]
+    average = torch.cat([p.flatten() for p in training.average.parameters()])
+    assert torch.equal(average, whole["weights"].chunk(3)[2])
+    return average
+
+
 CALLER = """
 from pathlib import Path
 from tests.test_training_launch import long_run, launch
@@ -180,7 +188,7 @@ def test_a_killed_caller_and_a_closed_one_leave_no_process_and_the_same_call_goe
     """The first caller is a script without ``if __name__ == "__main__"``."""
     words = [sys.executable, "-c", CALLER.format(folder=str(tmp_path))]
     caller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert "1\n" in (caller.stdout.readline() for _ in range(25))
+    assert "2\n" in (caller.stdout.readline() for _ in range(25))
     trainers, others = workers(psutil.Process(caller.pid)), below(psutil.Process(caller.pid))
     assert len(trainers) == 2
     with pytest.raises(RuntimeError, match=rf"process ({trainers[0].pid}|{trainers[1].pid}) on .* already"):
@@ -202,7 +210,7 @@ def test_a_killed_caller_and_a_closed_one_leave_no_process_and_the_same_call_goe
     assert next(forgotten, None) is None
     assert again.step >= begun + 20
     reached = again.step
-    assert next(again).step == reached + 1
+    assert next(again).step == reached + 2
     second = below()
     again.close()
     assert wait_until_gone(second)
@@ -212,28 +220,45 @@ def test_a_killed_caller_and_a_closed_one_leave_no_process_and_the_same_call_goe
         alone = train(long_run(), folder=tmp_path)  # another number of processes goes on, and ends alike
     assert alone.step >= reached
     list(alone)
-    assert [line["step"] for line in read_lines(tmp_path / METRICS)] == list(range(1, 401))
+    assert [line["step"] for line in read_lines(tmp_path / METRICS)] == STEPS
     torch.testing.assert_close(weights(alone), by_two[0]["long"]["weights"], rtol=1e-3, atol=1e-5)
 
 
-def test_an_interruption_while_waiting_for_a_record_leaves_no_process(tmp_path):
-    """Control-C while the caller sleeps because the processes have not written yet."""
-    training, seen = launch(long_run(), 0, tmp_path, 2), []
+def interrupted(training, number, seconds):
+    """What a training of many processes says when its caller gets a signal, while it waits for a record."""
+    seen, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may have it ignored
 
     def interrupt():
         seen.extend(below())
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
-    threading.Timer(1.5, interrupt).start()
+    threading.Timer(seconds, interrupt).start()
     try:
-        with pytest.raises(KeyboardInterrupt):
-            next(training)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            list(training)
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen
-    assert wait_until_gone(seen)
+    assert wait_until_gone(seen, 1)
     assert next(training, None) is None
+    return str(stop.value)
+
+
+def test_signals_stop_all_processes_with_a_checkpoint_and_nothing_changes(tmp_path, by_two):
+    """Before their first step, after it, at a process that trains, and at torchrun."""
+    first = launch(long_run(), 0, tmp_path, 2)
+    assert interrupted(first, signal.SIGINT, 1) == "stopped without a checkpoint: the same command begins anew"
+    second = launch(long_run(), 0, tmp_path, 2)
+    next(second)
+    said = interrupted(second, signal.SIGTERM, 0.05)
+    step = int(re.fullmatch(r"stopped at step (\d+) with a checkpoint: the same command goes on from there", said)[1])
+    third = launch(long_run(), 0, tmp_path, 2)
+    assert step - 2 < third.step <= step
+    for metrics in third:
+        if metrics.step in (step + 20, step + 21):
+            workers()[-1].terminate()  # all stop with a checkpoint, and torchrun starts them once more
+    assert "exitcode: 143) local_rank: 1" in (tmp_path / LOG).read_text()
+    check_whole(third, by_two)
 
 
 # Errors

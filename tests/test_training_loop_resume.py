@@ -2,7 +2,9 @@
 
 import math
 import multiprocessing
+import os
 import random
+import signal
 import time
 from dataclasses import replace
 from functools import cache
@@ -77,52 +79,132 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_written_once(tmp_pat
     assert steps_in(tmp_path) == list(range(1, 13))
 
 
-def test_an_interruption_in_the_middle_of_a_record_is_one_too(tmp_path):
-    """Before the metrics of step 7 are written, while the step is counted already."""
+# Signals: a checkpoint after the step at hand, and nothing lost of what was measured
 
-    def interrupt(training, steps):
-        if training.step == 7:
-            raise KeyboardInterrupt
-        return {}
+PARTED = {"log_every": 4, "evaluate_every": 6, "checkpoint_every": 1000}  # a step is seldom the end of a record
 
-    settings = small(checkpoint_every=1)
-    first = Training(settings, folder=tmp_path, evaluate=interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        list(first)
-    again = train(settings, folder=tmp_path)
-    assert again.step == 6
+
+def looked(training, steps_taken):
+    """An evaluation that says on which weights it was made."""
+    due = training.passed(training.run.evaluate_every, steps_taken)
+    return {"found": float(sum(p.double().sum() for p in training.average.parameters()))} if due else {}
+
+
+def measured_lines(folder):
+    passing = ("seconds", "peak_memory_bytes")
+    return [{k: v for k, v in line.items() if k not in passing} for line in read_lines(folder / METRICS)]
+
+
+@cache
+def measured_whole(folder, recipe, **changes):
+    training = Training(small(recipe=RECIPES[recipe], **PARTED, **changes), folder=folder, evaluate=looked)
+    list(training)
+    return training, measured_lines(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 7, 8, 12])
+def test_a_signal_stops_after_the_step_at_hand_and_nothing_changes(tmp_path, number, at, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    training = Training(small(**PARTED), folder=tmp_path / "a", evaluate=looked)
+    draw = training.batches
+    training.batches = lambda step: (step + 1 == at and os.kill(os.getpid(), number)) or draw(step)
+    try:
+        with pytest.raises(KeyboardInterrupt) as stop:
+            list(training)
+        assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert str(stop.value) == f"stopped at step {at} with a checkpoint: the same command goes on from there"
+    with pytest.raises(RuntimeError, match=f"interrupted after step {at}: make another"):
+        next(training)
+    again = Training(small(**PARTED), folder=tmp_path / "a", evaluate=looked)
+    assert (again.step, len(again)) == (at, 3 - (at - 1) // 4)
+    assert [record.step for record in again] == list(range(4 * ((at - 1) // 4 + 1), 13, 4))
+    whole, lines = measured_whole(tmp_path / "b", "ICT")
+    assert same(again, whole)
+    assert measured_lines(tmp_path / "a") == lines
+    assert read_result(tmp_path / "a")["result"]["found"] == lines[-1]["found"]
+
+
+@pytest.mark.parametrize("why", ["Ctrl-C", "signal", "error"])
+def test_what_ends_an_evaluation_loses_no_step_and_it_is_made_again(tmp_path, why):
+    def ended(training, steps_taken):
+        if training.step == 8 and why == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if training.step == 8:
+            raise {"Ctrl-C": KeyboardInterrupt, "signal": AssertionError, "error": MemoryError}[why]
+        return looked(training, steps_taken)
+
+    kind = MemoryError if why == "error" else KeyboardInterrupt
+    with pytest.raises(kind):
+        list(Training(small(**PARTED), folder=tmp_path / "a", evaluate=ended))
+    assert [line["step"] for line in measured_lines(tmp_path / "a")] == [4]
+    again = Training(small(**PARTED), folder=tmp_path / "a", evaluate=looked)
+    assert (again.step, len(again)) == (8, 2)
     list(again)
-    assert same(again, uninterrupted()[0])
+    whole, lines = measured_whole(tmp_path / "b", "ICT")
+    assert same(again, whole)
+    assert measured_lines(tmp_path / "a") == lines
 
 
-LONG = {"steps": 60, "checkpoint_every": 3}
+def test_a_line_that_was_measured_after_its_checkpoint_is_written_once(tmp_path):
+    """Stopped in the evaluation of step 8, which was made then, and killed before the next checkpoint."""
+
+    def ended(training, steps_taken):
+        raise KeyboardInterrupt
+
+    settings = small(**PARTED)
+    first = Training(settings, folder=tmp_path, evaluate=looked)
+    next(first)
+    first.evaluate = ended
+    with pytest.raises(KeyboardInterrupt):
+        next(first)
+    killed = Training(settings, folder=tmp_path, evaluate=looked)
+    assert next(killed).step == 8
+    killed.close()
+    list(Training(settings, folder=tmp_path, evaluate=looked))
+    assert steps_in(tmp_path) == [4, 8, 12]
+
+
+def test_a_loss_that_is_no_number_is_not_kept_by_a_signal_either(tmp_path):
+    training = poisoned(train(small(**PARTED), folder=tmp_path), 7)
+    draw = training.batches
+    training.batches = lambda step: (step == 6 and os.kill(os.getpid(), signal.SIGTERM)) or draw(step)
+    assert message_of(training).startswith("the loss is nan at step 7")
+    assert list(tmp_path.glob("*.ckpt")) == []
 
 
 def to_its_end(settings, folder):
-    list(train(settings, folder=folder))
+    for _ in Training(settings, folder=folder, evaluate=looked):
+        pass
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_killed_again_and_again_at_any_moment_it_ends_with_the_same_bits(tmp_path, recipe):
-    settings, kills, rng = small(recipe=RECIPES[recipe], **LONG), 0, random.Random()
+def test_killed_and_stopped_again_and_again_at_any_moment_it_ends_with_the_same_bits(tmp_path, recipe):
+    changes = {**PARTED, "steps": 120, "checkpoint_every": 10}
+    settings, ends, rng, folder = small(recipe=RECIPES[recipe], **changes), [], random.Random(), tmp_path / "a"
     context = multiprocessing.get_context("forkserver")  # a copy of this process might wait for threads it has not
     context.set_forkserver_preload([__name__])
-    while read_result(tmp_path) is None:
-        assert kills < 100
-        child = context.Process(target=to_its_end, args=(settings, tmp_path))
-        before = steps_in(tmp_path)
+    while read_result(folder) is None:
+        assert len(ends) < 100
+        child = context.Process(target=to_its_end, args=(settings, folder))
+        enough = len(steps_in(folder)) + rng.randint(1, 8)
         child.start()
-        while child.is_alive() and steps_in(tmp_path) == before:
+        while child.is_alive() and len(steps_in(folder)) < enough:
             time.sleep(0.005)
-        child.join(rng.uniform(0, 0.1 * (kills + 1)))
-        child.kill()
-        child.join()
-        kills += 1
-    assert kills > 1
-    whole, expected = uninterrupted(recipe, steps=60)
-    assert [(line["step"], line["num_scales"], line["loss"]) for line in read_lines(tmp_path / METRICS)] == expected
-    assert same(train(settings, folder=tmp_path), whole)
+        child.join(rng.uniform(0, 0.05))
+        child.kill() if len(ends) % 2 else child.terminate()
+        child.join(10)
+        ends.append(child.exitcode)
+    assert len(ends) > 2
+    assert None not in ends
+    whole = Training(settings, folder=tmp_path / "b", evaluate=looked)
+    list(whole)
+    assert measured_lines(folder) == measured_lines(tmp_path / "b")
+    assert same(train(settings, folder=folder), whole)
 
 
 def test_several_interruptions_a_damaged_checkpoint_and_a_torn_line(tmp_path):
@@ -261,7 +343,7 @@ def test_a_finished_training_has_nothing_to_do_and_changes_nothing(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in left} == left
     for path in tmp_path.glob("*.ckpt"):
         path.unlink()
-    with pytest.raises(ValueError, match="is 'finished': another name, or resume=False, is needed"):
+    with pytest.raises(ValueError, match="is 'finished': another name, or a new start"):
         train(settings, folder=tmp_path)
     assert read_result(tmp_path)["result"]["images_seen"] == 96
 
@@ -365,13 +447,13 @@ def test_no_checkpoint_is_written_after_the_nan_and_the_error_names_the_last_goo
     assert same(training, uninterrupted()[0])
 
 
-@pytest.mark.parametrize("step", [5, 12])
-def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, step):
+@pytest.mark.parametrize(("step", "factor"), [(5, math.nan), (12, math.nan), (5, math.inf), (5, -math.inf)])
+def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, step, factor):
     """The loss of that step is finite, its gradient is not: it would be kept as good without a look at the weights."""
     measured = []
     training = Training(small(checkpoint_every=1), folder=tmp_path, evaluate=lambda t, _: measured.append(t.step) or {})
     parameter = next(training.student.parameters())
-    parameter.register_hook(lambda gradient: gradient * (math.nan if training.step == step - 1 else 1))
+    parameter.register_hook(lambda gradient: gradient * (factor if training.step == step - 1 else 1))
     message = message_of(training)
     assert message.startswith(f"a weight is not finite after step {step}: stopped; the last good checkpoint is")
     assert message.endswith(f"step-{step - 1:09d}.ckpt")

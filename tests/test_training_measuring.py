@@ -106,6 +106,17 @@ def test_weights_are_measured_as_they_are_sampled_and_stay_in_training_mode(meas
     assert not torch.equal(numbers(measured[0].average), numbers(measured[0].student))
 
 
+@pytest.mark.parametrize("precision", ["tf32", "fp32"])
+def test_a_training_in_tf32_is_measured_without_it(tmp_path, precision):
+    seen = {"student": set(), "average": set()}
+    training = measuring(small(**ASKED, precision=precision, log_every=4), tmp_path)
+    for name, flags in seen.items():
+        network = getattr(training, name)
+        network.register_forward_pre_hook(lambda *_, flags=flags: flags.add(torch.backends.cudnn.allow_tf32))
+    list(training)
+    assert seen == {"student": {precision == "tf32"}, "average": {False}}
+
+
 # Keeping the best
 
 

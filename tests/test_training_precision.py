@@ -5,10 +5,15 @@ import math
 import pytest
 import torch
 
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.grid import karras_sigmas
+from ict_lib.networks.blocks import Unrounded
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import train
 from ict_lib.training.model import build_model, compile_passes
 from ict_lib.training.precision import loss_scaler, multiplying, passing
+from tests import mutants
+from tests.test_networks import build
 from tests.test_training_loop import numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
 
@@ -16,10 +21,42 @@ CPU = torch.device("cpu")
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
 
 
+NAMES = {
+    "products": lambda: torch.backends.cuda.matmul.fp32_precision,
+    "convolutions": lambda: torch.backends.cudnn.conv.fp32_precision,
+    "products, by the older name": lambda: torch.backends.cuda.matmul.allow_tf32,
+    "convolutions, by the older name": lambda: torch.backends.cudnn.allow_tf32,
+    "products, as compilation asks": torch.get_float32_matmul_precision,
+    "products on a CPU": lambda: torch.backends.mkldnn.matmul.fp32_precision,
+    "convolutions on a CPU": lambda: torch.backends.mkldnn.conv.fp32_precision,
+    "all": lambda: torch.backends.fp32_precision,
+}
+
+
 def settings():
-    """Whether TF32 is allowed in products and convolutions, and what compilation asks for."""
-    allowed = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
-    return [*allowed, torch.get_float32_matmul_precision()]
+    """How torch multiplies by each name; ``refused`` where it sees a contradiction."""
+
+    def read(name):
+        try:
+            return NAMES[name]()
+        except RuntimeError:
+            return "refused"
+
+    return {name: read(name) for name in NAMES}
+
+
+@pytest.fixture
+def set_back():
+    """Afterwards torch is as it is when it is loaded."""
+    before = settings()
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    for place in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv):
+        place.fp32_precision = "none"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "tf32"
+    assert settings() == before
 
 
 def trained(precision, steps=12, **changes):
@@ -30,11 +67,44 @@ def trained(precision, steps=12, **changes):
 # Value
 
 
+def as_loaded():
+    """Leaves torch alone, whose convolutions round."""
+
+
+def by_product_precision():
+    torch.set_float32_matmul_precision("medium")
+
+
+def by_older_name():
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def by_newer_name():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def for_convolutions_alone():
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+def for_all():
+    torch.backends.fp32_precision = "tf32"
+
+
+CALLERS = [as_loaded, by_product_precision, by_older_name, by_newer_name, for_convolutions_alone, for_all]
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision):
-    before = settings()
+def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision, caller, set_back):
+    """Whatever the caller had set, by whatever name."""
+    caller()
+    before, rounds = settings(), precision == "tf32"
     with multiplying(precision):
-        assert settings() == ([True, True, "high"] if precision == "tf32" else [False, False, "highest"])
+        found = list(settings().values())
+        assert found[:2] == 2 * ["tf32" if rounds else "ieee"]
+        assert found[2:5] == [rounds, rounds, "high" if rounds else "highest"]
+        assert found[5:7] == ["ieee", "ieee"]
     assert settings() == before
     with pytest.raises(KeyError), multiplying(precision):
         raise KeyError
@@ -66,6 +136,55 @@ def test_weights_gradients_averages_and_moments_are_32_bit(precision):
     ]
     kept += [value for state in training.optimizer.state.values() for value in state.values()]
     assert {tensor.dtype for tensor in kept} == {torch.float32}
+
+
+# What tells the noise level keeps 32 bits
+
+
+def told_the_level(name, precision):
+    """What reaches the embedding on the grid of 1,281 levels, what leaves it, and what each block makes of it."""
+    sigmas, label = karras_sigmas(1281).float(), torch.zeros(1281).long()
+    model, seen = ConsistencyModel(build(name.split()[0], num_classes=10, **EMBEDDINGS[name])).eval(), []
+    told = [module.condition for module in model.modules() if hasattr(module, "condition")]
+    for layer in [model.network.embedding, *told]:
+        layer.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
+    with torch.no_grad(), passing(precision, CPU):
+        model(torch.zeros(1281, 1, 8, 8), sigmas, label)
+    assert len(seen) == 2 + 2 * len(told) > 2
+    return seen
+
+
+def check_neighbours_are_told_apart(name, precision):
+    """Every pair as two different numbers, and as different as without rounding."""
+    for found, exact in zip(told_the_level(name, precision), told_the_level(name, "fp32"), strict=True):
+        steps, wanted = (numbers.double().view(1281, -1).diff(dim=0) for numbers in (found, exact))
+        assert (steps != 0).any(dim=1).all()
+        torch.testing.assert_close(steps, wanted, rtol=1e-2, atol=1e-5)
+
+
+EMBEDDINGS = {"mlp": {}, "small_unet": {}, "ncsnpp": {}, "adm": {}, "adm x1000": {"embedding_scale": 1000.0}}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_trap_19_neighbours_at_1281_levels_are_told_different_levels(name, precision):
+    check_neighbours_are_told_apart(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_trap_19_an_embedding_in_16_bits_is_noticed(name, precision, monkeypatch):
+    monkeypatch.setattr(Unrounded, "forward", torch.nn.Linear.forward)
+    with pytest.raises(AssertionError):
+        check_neighbours_are_told_apart(name, precision)
+
+
+def test_trap_19_a_c_noise_in_16_bits_is_noticed(monkeypatch):
+    monkeypatch.setattr("ict_lib.consistency.c_noise", mutants.c_noise_in_16_bits)
+    with pytest.raises(AssertionError):
+        check_neighbours_are_told_apart("mlp", "bf16")
+    alike = (told_the_level("mlp", "bf16")[0].diff(dim=0) == 0).float().mean()
+    assert float(alike) == pytest.approx(0.36, abs=0.01)
 
 
 # Invariant: 16 bits learn nearly the same, and what follows from a gradient that overflowed is nothing

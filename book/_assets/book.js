@@ -1,9 +1,29 @@
-// Docutils marks a bibliography as a list whose entries are not list items: screen readers then announce an empty list.
-for (const list of document.querySelectorAll(".citation-list[role='list']")) list.removeAttribute("role");
-// A folded cell is named by its visible words ("Show code cell source"), not by MyST-NB's other ones.
-document.querySelectorAll("details.hide > summary[aria-label]").forEach((summary) => summary.removeAttribute("aria-label"));
-// A wide formula is shown from its beginning.
-addEventListener("load", async () => {
-  await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("div.math, mjx-container[display='true']")) formula.scrollLeft = 0;
-});
+// What scrolls sideways can be reached by keyboard.
+const reach = () => {
+  for (const place of document.querySelectorAll(".bd-article :is(pre, mjx-container[display], .text_html, .still, .pst-scrollable-table-container)")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+};
+addEventListener("load", reach);
+addEventListener("resize", reach);
+
+// On paper the theme is light, and answers are open; afterwards all is as it was.
+const page = document.documentElement;
+let before = null;
+function toPaper() {
+  if (before) return;
+  const closed = [...document.querySelectorAll("details:not([open], .above-input)")];
+  before = { theme: page.dataset.theme, closed };
+  page.dataset.theme = "light";
+  for (const answer of closed) answer.open = true;
+}
+function toScreen() {
+  if (!before) return;
+  page.dataset.theme = before.theme;
+  for (const answer of before.closed) answer.open = false;
+  before = null;
+}
+addEventListener("beforeprint", toPaper);
+addEventListener("afterprint", toScreen);
+matchMedia("print").addEventListener("change", ({ matches }) => (matches ? toPaper() : toScreen()));

@@ -1,19 +1,15 @@
-"""Data sets, by name: one entry says all of each."""
+"""Data sets, by name: one entry says all of each, known without loading torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from ict_lib.checks import require, require_known
-from ict_lib.data import imagenet64, small
-from ict_lib.data.cache import data_folder
-from ict_lib.data.dataset import Dataset
+from ict_lib.data.cache import data_folder, fetch_command
 
-__all__ = ["DATASETS", "Dataset", "Entry", "fetch", "load_dataset", "stand_in"]
+if TYPE_CHECKING:  # torch takes seconds
+    from ict_lib.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -27,24 +23,45 @@ class Entry:
     flip: bool  # whether an image is as good as its mirror image
     # the network whose features measure images of this kind; points are measured as they are
     extractor: Literal["digits", "inception", "none"]
-    load: Callable[..., Dataset]  # reads it from a folder, else from the `data_folder`
+    files: tuple[tuple[str, ...], ...] = ()  # that it is read from, in the `data_folder`: each with its alternatives
     hub_name: str | None = None  # on the Hugging Face hub, if it is there
     torchvision: str | None = None  # the class that downloads it, if it can be downloaded
     packed: bool = False  # whether it is made from a source, by `imagenet64.pack`
 
+    def load(self, folder: str | Path | None = None) -> "Dataset":
+        """Read it from a folder, else from the `data_folder`."""
+        from ict_lib.data import imagenet64, small
+
+        return imagenet64.load(folder) if self.packed else small.READERS[self.name](folder)
+
+    def require_files(self, folder: str | Path | None = None) -> None:
+        """Raise ``FileNotFoundError`` with the command that makes it, if a file is not there; none is read."""
+        root = data_folder(folder)
+        for places in self.files:
+            if not any((root / place).is_file() for place in places):
+                command = fetch_command(self.name, root) + " --source SOURCE" * self.packed
+                raise FileNotFoundError(f"{root / places[0]} is missing; this makes it: {command}")
+
 
 FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
+POINTS = 10_000  # of a toy
+DEBIAN = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
+_IDX = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+_IDX_FILES = tuple((*(f"FashionMNIST/raw/{n}{z}" for z in ("", ".gz")), f"{DEBIAN}/{n}.gz") for n in _IDX)
+_BATCHES = *(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"
+_BATCH_FILES = tuple((f"cifar-10-batches-py/{name}",) for name in _BATCHES)
+PACKED = "imagenet64.safetensors"
 _ENTRIES = (
-    *(Entry(name, small.POINTS, (2,), 1, False, "none", partial(small.points, name)) for name in small.TOYS),
-    Entry("digits", 1_797, (1, 8, 8), 10, False, "digits", small.digits),
-    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", small.fashion_mnist, FASHION, "FashionMNIST"),
-    Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", small.cifar10, CIFAR, "CIFAR10"),
-    Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", imagenet64.load, IMAGENET, packed=True),
+    *(Entry(name, POINTS, (2,), 1, False, "none") for name in ("ring", "two_moons", "spiral", "checkerboard")),
+    Entry("digits", 1_797, (1, 8, 8), 10, False, "digits"),
+    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", _IDX_FILES, FASHION, "FashionMNIST"),
+    Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", _BATCH_FILES, CIFAR, "CIFAR10"),
+    Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", ((PACKED,),), IMAGENET, packed=True),
 )
 DATASETS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str) -> "Dataset":
     """Load a data set by its name, from the `data_folder`.
 
     Raises:
@@ -71,6 +88,8 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
     require_known("data set", name, DATASETS)
     entry, root = DATASETS[name], data_folder(folder)
     require(source is None or entry.packed, "source", str(source), f"none, since {name} is not packed from one,")
+    from ict_lib.data import imagenet64
+
     yield 0, entry.num
     if source is not None:
         yield from imagenet64.pack(Path(source), root)
@@ -78,7 +97,7 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
     yield len(found), len(found)
 
 
-def _load_or_download(entry: Entry, root: Path) -> Dataset:
+def _load_or_download(entry: Entry, root: Path) -> "Dataset":
     """Load a data set; where that fails, torchvision downloads what is missing, with its progress bar."""
     try:
         return entry.load(root)
@@ -92,7 +111,7 @@ def _load_or_download(entry: Entry, root: Path) -> Dataset:
     return entry.load(root)
 
 
-def stand_in(name: str, num: int | None = None) -> Dataset:
+def stand_in(name: str, num: int | None = None) -> "Dataset":
     """Make a data set of random bytes, the same each time, in the form of a real one: as fast to train on.
 
     Without ``num`` it has as many images as the real one, which is 16 GB for ImageNet.
@@ -100,6 +119,10 @@ def stand_in(name: str, num: int | None = None) -> Dataset:
     Raises:
         ValueError: if the name is unknown, with the nearest right one.
     """
+    import torch
+
+    from ict_lib.data.dataset import Dataset
+
     require_known("data set", name, DATASETS)
     entry, generator = DATASETS[name], torch.Generator().manual_seed(0)
     num = entry.num if num is None else num

@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import shlex
 from pathlib import Path
 
-import torch
+from ict_lib.files import command
 
 
 def cache_folder() -> Path:
@@ -30,7 +29,7 @@ def data_folder(folder: str | Path | None = None) -> Path:
 
 def fetch_command(name: str, folder: Path) -> str:
     """Write the command that brings a data set into a folder, for error messages."""
-    return f"python -m ict_lib data {name} {shlex.quote(str(folder))}"
+    return command("data", name, str(folder))
 
 
 def published_file(url: str, variable: str, download: bool = True) -> Path:
@@ -44,6 +43,8 @@ def published_file(url: str, variable: str, download: bool = True) -> Path:
         ValueError: if the file is damaged or another one.
         RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
     """
+    import torch  # seconds, which a refused command need not wait for
+
     name, given = url.rsplit("/", 1)[1], os.environ.get(variable)
     kept, prefix = cache_folder() / name, Path(name).stem.rsplit("-", 1)[1]
     places = [Path(given).expanduser()] if given else [kept, Path(torch.hub.get_dir()) / "checkpoints" / name]

@@ -21,11 +21,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ict_lib.data import PACKED
 from ict_lib.data.cache import data_folder, fetch_command
 from ict_lib.data.dataset import Dataset
 from ict_lib.files import write_atomically
 
-FILE, UNFINISHED, FORMAT = "imagenet64.safetensors", "imagenet64.unfinished", "ict-packed-1"
+FILE, UNFINISHED, FORMAT = PACKED, "imagenet64.unfinished", "ict-packed-1"
 TENSORS = {"stops": "I64", "labels": "I64", "sums": "U8", "pixels": "U8"}  # in the file's order
 SHAPE, SUM = (3, 64, 64), 32  # bytes of a SHA-256
 

@@ -4,23 +4,23 @@ import gzip
 import hashlib
 import zlib
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ict_lib import data
 from ict_lib.data.cache import data_folder, fetch_command
 from ict_lib.data.dataset import Dataset
 from ict_lib.exact import toy
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN = Path(data.DEBIAN)
 FASHION_MNIST = {  # MD5 uncompressed: Debian compresses without the name and the date that others keep
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
 }
 
-
-POINTS = 10_000  # of a toy
 TOYS = {
     "ring": lambda num, generator: toy.ring(radius=0.7, std=0.035).sample(num, generator),
     "two_moons": toy.two_moons,
@@ -31,8 +31,8 @@ TOYS = {
 
 def points(name: str, folder: str | Path | None = None) -> Dataset:
     """Draw 10,000 points of a toy, the same each time: float32 ``[10000, 2]``, of one class; they need no folder."""
-    drawn = TOYS[name](POINTS, torch.Generator().manual_seed(0)).float()
-    return Dataset(drawn, torch.zeros(POINTS, dtype=torch.int64), num_classes=1, name=name)
+    drawn = TOYS[name](data.POINTS, torch.Generator().manual_seed(0)).float()
+    return Dataset(drawn, torch.zeros(data.POINTS, dtype=torch.int64), num_classes=1, name=name)
 
 
 def digits(folder: str | Path | None = None) -> Dataset:
@@ -105,3 +105,7 @@ def _content(places: list[Path], md5: str, command: str) -> bytes:
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise ValueError(f"{path} is damaged or cut short: its MD5 is not {md5}. Remove it, then: {command}")
     return content
+
+
+READERS = {name: partial(points, name) for name in TOYS}
+READERS |= {"digits": digits, "fashion_mnist": fashion_mnist, "cifar10": cifar10}

@@ -1,11 +1,13 @@
-// Shows an Explorer, with the parts of explorer_parts.js, which stand in front of this file (see explorer.py).
+// Builds an Explorer of its parts. What draws and what computes stands in front of this file (see explorer.py).
+
+const textAt = (readout, index) => readout.text[blockAt(readout.shape, index)[0]];
 
 function buildReadout(readout) {
   const place = html("div", "ict-readout");
   const value = html("strong");
   place.append(html("span", "", readout.label), value);
   const update = (index) => {
-    value.textContent = readout.text[blockAt(readout.shape, index)[0]];
+    value.textContent = textAt(readout, index);
   };
   return { place, update };
 }
@@ -23,24 +25,42 @@ function render({ model, el }) {
     ...group("div", "ict-panels", panels),
     ...(spec.caption ? [html("figcaption", "ict-caption", spec.caption)] : []),
   );
+  const spoken = html("p", "ict-spoken"); // what changed, for screen readers, once the sliders rest
+  spoken.setAttribute("role", "status");
+  root.append(spoken);
   el.append(root);
+  let [width, rest] = [-1, 0];
   const draw = () => {
     const index = model.get("index");
-    const state = spec.sliders.map((slider, axis) => `${slider.label} ${slider.text[index[axis]]}`).join(", ");
     for (const part of [...sliders, ...readouts]) part.update(index);
-    for (const panel of panels) panel.draw((reference) => valuesAt(buffer, reference, index), state);
+    for (const panel of panels) panel.draw((reference) => valuesAt(buffer, reference, index), index);
   };
-  let width = 0;
-  const observer = new ResizeObserver(() => {
-    if (root.clientWidth !== width) draw(); // the height follows from the width
+  const tell = () => {
+    const index = model.get("index");
+    const state = spec.sliders.map((slider, axis) => `${slider.label} ${slider.text[index[axis]]}`).join(", ");
+    for (const panel of panels) panel.describe(state);
+    return spec.readouts.map((readout) => `${readout.label} ${textAt(readout, index)}`).join(", ");
+  };
+  const move = () => {
+    draw();
+    clearTimeout(rest);
+    rest = setTimeout(() => { spoken.textContent = tell(); }, 400);
+  };
+  const fit = () => { // the height follows from the width
+    if (root.clientWidth === width) return;
     width = root.clientWidth;
-  });
-  draw();
+    for (const panel of panels) panel.fit();
+    draw();
+  };
+  const observer = new ResizeObserver(fit);
+  fit();
+  tell();
   observer.observe(root);
-  model.on("change:index", draw);
+  model.on("change:index", move);
   return () => {
+    clearTimeout(rest);
     observer.disconnect();
-    model.off("change:index", draw);
+    model.off("change:index", move);
   };
 }
 

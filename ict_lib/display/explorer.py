@@ -15,9 +15,11 @@ from ict_lib.display.parts import Area, Image, Line, Panel, Points, Readout, Sli
 
 __all__ = ["Area", "Explorer", "Image", "Line", "Panel", "Points", "Readout", "Slider"]
 
+PARTS = ("explorer_scales.js", "explorer_drawing.js", "explorer_parts.js")
+
 
 def module(*names: str) -> str:
-    """Join files of this folder into one text for the browser: pure functions first, then what draws with them."""
+    """Join files of this folder into one module for the browser, in the order in which they need each other."""
     return "\n".join(Path(__file__).with_name(name).read_text("utf8") for name in names)
 
 
@@ -48,7 +50,7 @@ class Explorer(anywidget.AnyWidget):
         ... )
     """
 
-    _esm = module("explorer_scales.js", "explorer_parts.js", "explorer.js")
+    _esm = module(*PARTS, "explorer.js")
     _css = module("explorer.css")
 
     index = traitlets.List(traitlets.Int()).tag(sync=True)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from ict_lib.checks import require, require_known
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.display.explorer import module
+from ict_lib.display.explorer import PARTS, module
 from ict_lib.exact.mixture import Mixture
 from ict_lib.files import results_folder
 from ict_lib.networks.mlp import ResidualMLP
@@ -82,7 +82,7 @@ class LiveModel(anywidget.AnyWidget):
         ValueError: if there is no such view, or it does not fit the data of the run.
     """
 
-    _esm = module("explorer_scales.js", "explorer_parts.js", "live_model.js", "live_view.js")
+    _esm = module(*PARTS, "live_model.js", "live_view.js")
     _css = module("explorer.css", "live_view.css")
 
     spec = traitlets.Dict().tag(sync=True)

@@ -1,5 +1,5 @@
-// Shows a live model: three views, each with what it computes at every change (see live_model.py). The functions of
-// explorer_scales.js, explorer_parts.js and live_model.js stand in front of this file.
+// Shows a live model: three views, each with what it computes at every change. What draws and what computes stands in front of
+// this file (see live_model.py).
 
 const FAINT = 5, FIRST = 0, SECOND = 1, THIRD = 2; // colours of the palette
 const short = (value) => value.toPrecision(3);
@@ -15,12 +15,11 @@ function button(text, act) {
   return place;
 }
 
-function readout(label, spoken = false) {
+function readout(label) {
   const place = html("div", "ict-readout");
   const value = html("strong");
-  if (spoken) value.setAttribute("role", "status");
   place.append(html("span", "", label), value);
-  return { place, say: (text) => { value.textContent = text; } };
+  return { place, say: (text) => { value.textContent = text; }, told: () => `${label} ${value.textContent}` };
 }
 
 // A sheet of grey images, a pixel apart; -1 is black and 1 is white.
@@ -57,7 +56,7 @@ function sheetView(live, spec, later) {
   const slider = buildSlider({ label: "σ of the second step", text: levels.map(short) }, 0, index);
   const titles = ["Noise", "One step", "Two steps"];
   const sheets = titles.map((title) => buildSheet(title, rows, columns, spec.shape));
-  const number = readout("noise number", true);
+  const number = readout("noise number");
   const draw = () => {
     if (drawn?.seed !== seed) {
       const source = uniforms(seed);
@@ -174,24 +173,27 @@ function cloudOf({ weights, means, stds }, count) {
   });
 }
 
+// Marks whose points come anew with each drawing: at(mark.x) is a column of what is shown under the mark's name.
+const [CLOUD, LEVELS] = [400, 41];
+const lookup = (name, count) => ({ x: { name, axis: 0, shape: [count] }, y: { name, axis: 1, shape: [count] } });
+const columnOf = (shown) => ({ name, axis }) => shown[name].map((point) => point[axis]);
 const POINT_MARKS = [
-  { mark: "points", color: FAINT, size: 3, x: "cloudX", y: "cloudY" },
-  { mark: "line", color: FIRST, label: "exact trajectory", x: "pathX", y: "pathY" },
-  { mark: "points", color: SECOND, size: 13, label: "the point x", x: "nowX", y: "nowY" },
+  { mark: "points", color: FAINT, size: 3, ...lookup("cloud", CLOUD) },
+  { mark: "line", color: FIRST, label: "exact trajectory", ...lookup("path", LEVELS) },
+  { mark: "points", color: SECOND, size: 13, label: "the point x", ...lookup("now", 1) },
 ];
 const END_MARKS = [
-  { mark: "points", color: FAINT, size: 3, label: "data", x: "cloudX", y: "cloudY" },
-  { mark: "points", color: SECOND, size: 5, x: "allX", y: "allY" },
-  { mark: "points", color: FIRST, size: 13, label: "exact end point", x: "endX", y: "endY" },
-  { mark: "points", color: SECOND, size: 9, label: "f(x, σ) of the model; small: at the other σ", x: "modelX", y: "modelY" },
-  { mark: "points", color: THIRD, size: 9, label: "denoiser E[x₀ | x]", x: "meanX", y: "meanY" },
+  { mark: "points", color: FAINT, size: 3, label: "data", ...lookup("cloud", CLOUD) },
+  { mark: "points", color: SECOND, size: 5, ...lookup("answers", LEVELS) },
+  { mark: "points", color: FIRST, size: 13, label: "exact end point", ...lookup("end", 1) },
+  { mark: "points", color: SECOND, size: 9, label: "f(x, σ) of the model; small: at the other σ", ...lookup("answer", 1) },
+  { mark: "points", color: THIRD, size: 9, label: "denoiser E[x₀ | x]", ...lookup("mean", 1) },
 ];
-const split = (name, points) => ({ [`${name}X`]: points.map(([x]) => x), [`${name}Y`]: points.map(([, y]) => y) });
 
 // A point of the plane on its exact trajectory, and where the model sends it.
 function pointView(live, spec, later) {
-  const [levels, usual, reach, start] = [karrasSigmas(41, spec.sigma_min, spec.sigma_max, spec.rho), 24, 2.6, [0.9, -0.5]];
-  const [cloud, scale] = [cloudOf(spec.mixture, 400), levels.map((sigma) => cIn(sigma, spec.sigma_data))];
+  const [levels, usual, reach, start] = [karrasSigmas(LEVELS, spec.sigma_min, spec.sigma_max, spec.rho), 24, 2.6, [0.9, -0.5]];
+  const [cloud, scale] = [cloudOf(spec.mixture, CLOUD), levels.map((sigma) => cIn(sigma, spec.sigma_data))];
   const times = (point, factor) => point.map((v) => factor * v);
   const index = keep([usual], later);
   const slider = buildSlider({ label: "noise level σ", text: levels.map(short) }, 0, index);
@@ -200,7 +202,7 @@ function pointView(live, spec, later) {
   const ends = { x_range: [-1.1, 1.1], y_range: [-1.1, 1.1], title: "Where it is sent", x_label: "clean values", marks: END_MARKS };
   const clean = buildPanel({ ...plane, ...ends }, 1);
   const [exact, said, off] = ["exact end point", "f(x, σ) of the model", "distance between them"].map((label) => readout(label));
-  let [path, answers, box] = [[], [], null];
+  let [path, answers] = [[], []];
   const follow = (point, k) => { // the whole trajectory through a point at level k, and the model's answers along it
     path = [];
     path[k] = point;
@@ -213,15 +215,13 @@ function pointView(live, spec, later) {
     const [k] = index.get();
     const [end, answer, mean] = [path[0], answers[k], denoiser(spec.mixture, path[k], levels[k])];
     const scaled = cloud.map(({ clean: x, noise }) => x.map((v, i) => scale[k] * (v + levels[k] * noise[i])));
-    const left = { ...split("cloud", scaled), ...split("path", path.map((x, i) => times(x, scale[i]))) };
-    const right = { ...split("cloud", cloud.map((one) => one.clean)), ...split("all", answers), ...split("end", [end]) };
-    const told = { ...split("model", [answer]), ...split("mean", [mean]) };
-    const place = ([x, y]) => `(${x.toFixed(2)}, ${y.toFixed(2)})`.replaceAll("-", "−");
+    const now = times(path[k], scale[k]);
     slider.update([k]);
-    const state = `σ ${short(levels[k])}`;
-    const now = split("now", [times(path[k], scale[k])]);
-    box = noisy.draw((key) => ({ ...left, ...now })[key], `${state}, c_in · x ${place(times(path[k], scale[k]))}; arrow keys move it`);
-    clean.draw((key) => ({ ...right, ...told })[key], `${state}: exact ${place(end)}, model ${place(answer)}`);
+    noisy.draw(columnOf({ cloud: scaled, path: path.map((x, i) => times(x, scale[i])), now: [now] }), null);
+    clean.draw(columnOf({ cloud: cloud.map((one) => one.clean), answers, end: [end], answer: [answer], mean: [mean] }), null);
+    const place = ([x, y]) => `(${x.toFixed(2)}, ${y.toFixed(2)})`.replaceAll("-", "−");
+    noisy.describe(`σ ${short(levels[k])}, c_in · x ${place(now)}; arrow keys move it`);
+    clean.describe(`σ ${short(levels[k])}`);
     exact.say(place(end));
     said.say(place(answer));
     off.say(Math.hypot(answer[0] - end[0], answer[1] - end[1]).toFixed(3));
@@ -231,24 +231,23 @@ function pointView(live, spec, later) {
     follow(u.map((v) => Math.max(-reach, Math.min(reach, v)) / scale[k]), k);
     later();
   };
-  makeDraggable(noisy.picture, (x, y) => moveTo([
-    ((x - box.left) / (box.right - box.left)) * 2 * reach - reach,
-    ((box.bottom - y) / (box.bottom - box.top)) * 2 * reach - reach,
-  ]), (dx, dy) => moveTo(times(path[index.get()[0]], scale[index.get()[0]]).map((v, i) => v + 0.05 * [dx, dy][i])));
+  const current = () => times(path[index.get()[0]], scale[index.get()[0]]);
+  makeDraggable(noisy.place.querySelector("svg.ict-picture"), (across, up) => moveTo([(2 * across - 1) * reach, (2 * up - 1) * reach]),
+    (dx, dy) => moveTo(current().map((v, i) => v + 0.05 * [dx, dy][i])));
   begin();
   const reset = () => { begin(); index.set("index", [usual]); };
   return { sliders: [slider], buttons: [], readouts: [exact, said, off], panels: [noisy, clean], draw, reset };
 }
 
-// Calls to(x, y), in the units of the picture's viewBox, while a pointer is down, and by(dx, dy) for each arrow key.
+// Calls to(across, up) while a pointer is down, in shares of a plot's width and height, and by(dx, dy) for each arrow key.
 function makeDraggable(picture, to, by) {
   for (const [name, value] of [["tabindex", 0], ["role", "application"]]) picture.setAttribute(name, value);
   picture.classList.add("ict-draggable");
   picture.dataset.lmSuppressShortcuts = "true";
   let down = false;
   const move = (event) => {
-    const [frame, view] = [picture.getBoundingClientRect(), picture.viewBox.baseVal];
-    to(((event.clientX - frame.left) / frame.width) * view.width, ((event.clientY - frame.top) / frame.height) * view.height);
+    const frame = picture.querySelector(".ict-axis").getBoundingClientRect(); // as wide as the plot, which is square
+    to((event.clientX - frame.left) / frame.width, (frame.bottom - event.clientY) / frame.width);
   };
   picture.addEventListener("pointerdown", (event) => {
     picture.setPointerCapture(event.pointerId);
@@ -271,9 +270,14 @@ const VIEWS = { sheet: sheetView, repair: repairView, point: pointView };
 function render({ model, el }) {
   const spec = model.get("spec");
   const root = html("figure", "ict-explorer ict-live");
-  let [asked, width] = [0, 0];
+  const spoken = html("p", "ict-spoken"); // what changed, for screen readers, once the controls rest
+  spoken.setAttribute("role", "status");
+  let [asked, rest, width] = [0, 0, -1];
+  const tell = () => { spoken.textContent = view.readouts.map((one) => one.told()).join(", "); };
   const later = () => { // at most one redraw a frame, none in a hidden tab
     asked ||= requestAnimationFrame(() => { asked = 0; view.draw(); });
+    clearTimeout(rest);
+    rest = setTimeout(tell, 400);
   };
   const view = VIEWS[spec.view](consistencyModel(model.get("data"), spec), spec, later);
   const buttons = html("div", "ict-buttons");
@@ -284,15 +288,23 @@ function render({ model, el }) {
     ...group("div", "ict-readouts", view.readouts),
     ...group("div", "ict-panels", view.panels),
     ...(spec.caption ? [html("figcaption", "ict-caption", spec.caption)] : []),
+    spoken,
   );
   el.append(root);
-  view.draw();
-  const observer = new ResizeObserver(() => {
-    if (root.clientWidth !== width) later(); // the height follows from the width
+  const fit = () => { // the height follows from the width
+    if (root.clientWidth === width) return;
     width = root.clientWidth;
-  });
+    for (const panel of view.panels) panel.fit?.();
+    view.draw();
+  };
+  const observer = new ResizeObserver(fit);
+  fit();
   observer.observe(root);
-  return () => observer.disconnect();
+  return () => {
+    clearTimeout(rest);
+    cancelAnimationFrame(asked);
+    observer.disconnect();
+  };
 }
 
 export default { render };

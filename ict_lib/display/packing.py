@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ict_lib.display.parts import Area, Image, Line, Mark, Panel, Points, Readout, Slider
+from ict_lib.display.parts import Area, Image, Mark, Panel, Points, Readout, Slider
 
 
 def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.ndarray:
@@ -32,6 +32,11 @@ def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.n
             f"{tuple(counts)} (or 1) before them, and must not be empty"
         )
     return array
+
+
+def gaps_of(white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns that are white from edge to edge, of ``[rows, columns]``: what lies between tiles."""
+    return np.flatnonzero(white.all(axis=1)), np.flatnonzero(white.all(axis=0))
 
 
 class Packer:
@@ -104,11 +109,8 @@ def _limits(name: str, arrays: list[np.ndarray], scale: str, margin: float) -> l
 def _style(mark: Mark, order: int) -> dict[str, object]:
     """Say how a mark is drawn."""
     style = {"label": mark.label, "color": order if mark.color is None else mark.color}
-    if isinstance(mark, Line):
-        return style | {"mark": "line", "dashed": mark.dashed}
-    if isinstance(mark, Points):
-        return style | {"mark": "points", "size": mark.size}
-    return style | {"mark": "area"}
+    own = {key: getattr(mark, key) for key in ("dashed", "size") if hasattr(mark, key)}
+    return style | own | {"mark": type(mark).__name__.lower()}
 
 
 def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> dict[str, object]:
@@ -120,7 +122,10 @@ def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> di
         raise ValueError(f"{name} holds a value that is not finite; all must be finite")
     low, high = image.value_range
     levels = np.clip((pixels - low) / (high - low), 0, 1) * 255
-    return {"mark": "image", "colored": image.colored, "pixels": packer.add(np.rint(levels).astype(np.uint8))}
+    levels = np.rint(levels).astype(np.uint8)
+    white = (levels if image.colored else levels[..., None]) == 255  # [*sliders, rows, columns, colours]
+    gaps = [found.tolist() for found in gaps_of(white.all(axis=(*range(len(counts)), -1)))]
+    return {"mark": "image", "colored": image.colored, "gaps": gaps, "pixels": packer.add(levels)}
 
 
 def _panel(number: int, panel: Panel, counts: Sequence[int], packer: Packer) -> dict[str, object]:

@@ -1,11 +1,18 @@
-"""Static figures of the pages: one look, grids of images, curves of runs."""
+"""Static figures of the pages: one look, words for who does not see them, grids of images, curves of runs."""
 
+import io
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import Image
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ict_lib.display.packing import gaps_of
+from ict_lib.training.measuring import grid
 
 if TYPE_CHECKING:
     from ict_lib.run.record import Record
@@ -14,15 +21,37 @@ if TYPE_CHECKING:
 def use_style() -> None:
     """Set the look of every figure of the book: seaborn's quiet theme and colour-blind-safe palette."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", rc={"axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True})
+    paper = {"figure.facecolor": "none", "axes.facecolor": "none"}  # the page itself, light or dark
+    plt.rcParams.update({"axes.spines.right": False, "figure.dpi": 110, "figure.constrained_layout.use": True} | paper)
+
+
+def still(figure: Figure, alt: str) -> Image:
+    """Finish a figure, and keep inside of the picture what it shows, in words; the page reads them from there."""
+    picture, words = io.BytesIO(), " ".join(alt.split())
+    figure.savefig(picture, format="png", bbox_inches="tight", metadata={"Description": words})
+    plt.close(figure)
+    return Image(picture.getvalue(), alt=words)
 
 
 def show_grid(ax: Axes, sheet: np.ndarray, title: str = "") -> None:
-    """Show a picture without axes, pixels crisp: a grid, or a run's ``samples.png`` as it was read."""
-    top = 255 if sheet.dtype == np.uint8 else 1.0
-    ax.imshow(sheet, cmap="gray", interpolation="nearest", vmin=0, vmax=top)
+    """Show a picture without axes, pixels crisp, nothing between tiles: a grid, or a run's ``samples.png`` as read."""
+    levels = sheet / (255 if sheet.dtype == np.uint8 else 1)
+    levels = levels[..., :3] if levels.ndim == 3 else np.stack([levels] * 3, axis=-1)
+    rows, columns = gaps_of((levels == 1).all(axis=-1))
+    shown = np.dstack([levels, np.ones(levels.shape[:2])])
+    shown[rows], shown[:, columns] = 0, 0
+    ax.imshow(shown, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title)
+
+
+def show_samples(ax: Axes, samples: Tensor, title: str = "") -> None:
+    """Show what a model drew: images ``[num, channel, height, width]`` as a grid, points ``[num, 2]`` as dots."""
+    if samples.ndim == 4:
+        show_grid(ax, grid(samples), title)
+        return
+    ax.plot(*samples.T, ".", markersize=3)
+    ax.set(title=title, aspect="equal")
 
 
 def curves(ax: Axes, record: "Record", key: str, label: str) -> None:

@@ -25,7 +25,6 @@ def _without_docstring(code: str) -> str:
     lines = code.splitlines(keepends=True)
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            lines[node.body[0].lineno - 1 : node.body[0].end_lineno] = [""] * (
-                node.body[0].end_lineno - node.body[0].lineno + 1
-            )
+            start, end = node.body[0].lineno - 1, node.body[0].end_lineno
+            lines[start:end] = [""] * (end - start)
     return "".join(lines)

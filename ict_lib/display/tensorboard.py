@@ -72,11 +72,6 @@ def write_tensorboard(name: str) -> Path:
     return record.folder / PLACE
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("runs", nargs="+", help="such as digits/ict")
-
-
 def main(given: argparse.Namespace) -> int:
     """Write the files of all runs and say how to see them."""
     for name in given.runs:

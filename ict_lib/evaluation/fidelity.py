@@ -13,6 +13,7 @@ from ict_lib.data.cache import published_file
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import load_extractor, one_thread
 from ict_lib.evaluation.reference import Network, kept, summarise
+from ict_lib.training.precision import multiplying
 
 EXTRACTORS = ("digits", "inception")
 INCEPTION = (
@@ -31,6 +32,7 @@ NAMES = {  # ours -> torch-fidelity's
 }
 
 
+@multiplying("fp32")
 def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits") -> dict[str, float]:
     """Compare generated with reference images.
 
@@ -46,7 +48,7 @@ def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "d
         reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's features
             are computed once and kept in the cache folder.
         extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels), which computes on
-            a CUDA device where there is one.
+            a CUDA device where there is one, in fp32.
 
     Returns:
         ``fid``, ``inception_score``, ``inception_score_std``, ``kid``, ``kid_std``, ``precision``, ``recall``; the last

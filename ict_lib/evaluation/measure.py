@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
@@ -12,12 +12,14 @@ from ict_lib.evaluation.fidelity import fidelity, inception_weights
 from ict_lib.exact.distances import frechet_distance, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
+from ict_lib.training.precision import multiplying
 from ict_lib.training.streams import stream
 
 QUICK = 2048  # images of a quick evaluation at most
 BLOCK = 2500  # images at most that are drawn from one random stream
 
 
+@multiplying("fp32")
 def draw(
     model: ConsistencyModel,
     data: Dataset,
@@ -30,6 +32,7 @@ def draw(
 
     Large numbers are drawn in blocks, each from a random stream of its own; the processes of a group, each of which
     calls this with the same model, share the blocks out. The images do not depend on how many processes there are.
+    They are computed in fp32, whatever the training's precision is.
 
     Args:
         model: usually of the averaged weights.
@@ -46,6 +49,7 @@ def draw(
     Raises:
         ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
     """
+    require(whole(num, 1), "num", num, "1 or more")
     group, blocks = group or Alone(), max(1, -(-num // BLOCK))
     size, labels = -(-num // blocks), _labels(model, data, num, stream(seed, 1))
     images: list[Tensor] = []
@@ -96,13 +100,13 @@ def extractor_of(name: str) -> str:
     return entry.extractor if entry else "inception"
 
 
-def prepare(data: Dataset) -> None:
-    """Make sure, before hours of training, that :func:`measure` will have the network that it needs.
+def prepare(name: str) -> None:
+    """Make sure, before hours of training, that :func:`measure` will have the network that a data set needs.
 
     Raises:
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded; says what to put where.
     """
-    if extractor_of(data.name) == "inception":
+    if extractor_of(name) == "inception":
         inception_weights()
 
 

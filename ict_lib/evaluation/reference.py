@@ -69,7 +69,7 @@ def kept(data: Dataset, weights: str, compute: Callable[[], dict[str, Tensor]]) 
     Returns:
         The summary, without the logits, which no metric wants of a reference set.
     """
-    content = f"{data.checksum()} {weights} {version('torch-fidelity')} {MOST}"
+    content = f"{data.checksum()} {weights} {version('torch-fidelity')} {MOST} fp32"
     path = cache_folder() / "fidelity" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.safetensors"
     with suppress(OSError, SafetensorError):  # missing or damaged
         return load_file(path)

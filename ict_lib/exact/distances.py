@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require, require_finite
+from ict_lib.checks import require, require_finite, whole
 from ict_lib.grid import require_ascending
 
 
@@ -62,7 +62,7 @@ def sliced_wasserstein(
     Raises:
         ValueError: if a set is empty, the sizes differ, a value is not finite, or ``num_projections`` < 1.
     """
-    require(num_projections >= 1, "num_projections", num_projections, "1 or more")
+    require(whole(num_projections, 1), "num_projections", num_projections, "1 or more")
     x, y = _two_sets(x, y, least=1)
     lines = torch.randn(x.shape[1], num_projections, generator=generator, dtype=torch.float64, device="cpu")
     lines = lines / lines.norm(dim=0)  # [dim, num_projections]

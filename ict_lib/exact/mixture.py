@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require, require_finite
+from ict_lib.checks import require, require_finite, whole
 from ict_lib.exact.probability_flow import ode_flow, quantile_flow
 from ict_lib.grid import require_ascending
 
@@ -60,7 +60,7 @@ class Mixture:
 
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw data points, shape ``[num, d]``, float64, data units."""
-        require(num >= 0, "num", num, ">= 0")
+        require(whole(num, 0), "num", num, ">= 0")
         mode = torch.multinomial(self.weights, max(num, 1), replacement=True, generator=generator)[:num]
         noise = torch.randn(num, self.means.shape[1], dtype=torch.float64, generator=generator)
         return self.means[mode] + self.stds[mode, None] * noise

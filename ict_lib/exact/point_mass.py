@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.grid import require_ascending
 
 
@@ -161,7 +161,7 @@ def descent(theta: float, xi: float, sigmas: Tensor, decay: float, learning_rate
     Raises:
         ValueError: if an argument leaves its range or ``sigmas`` do not ascend.
     """
-    fits = 0 <= decay < 1 and learning_rate > 0 and num_steps >= 0
+    fits = 0 <= decay < 1 and 0 < learning_rate < math.inf and whole(num_steps, 0)
     rule = "0 <= decay < 1, learning_rate > 0, num_steps >= 0"
     require(fits, "decay, learning_rate, num_steps", (decay, learning_rate, num_steps), rule)
     data, lag = (float(part) for part in gradient_parts(1.0, 0.0, 0.0, sigmas))
@@ -187,7 +187,7 @@ def _double(theta: float | Tensor) -> Tensor:
 
 def _mean_power(k: int, sigma_min: float, sigma_max: float, rho: float) -> float:
     """Mean of sigma^-k where sigma^(1/rho) is uniform between the two ends."""
-    ends = 0 < sigma_min < sigma_max and rho > 0
+    ends = 0 < sigma_min < sigma_max < math.inf and 0 < rho < math.inf
     require(ends, "sigma_min, sigma_max, rho", (sigma_min, sigma_max, rho), "0 < sigma_min < sigma_max and rho > 0")
     low, high, power = sigma_min ** (1 / rho), sigma_max ** (1 / rho), 1 - rho * k
     if power == 0:

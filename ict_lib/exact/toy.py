@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.exact.mixture import Mixture
 
 
@@ -39,14 +39,16 @@ def two_moons(num: int, generator: torch.Generator | None = None, std: float = 0
     angle, lower = _uniform(num, generator) * math.pi, _uniform(num, generator) < 0.5
     x = torch.where(lower, 1 - angle.cos(), angle.cos()) - 0.5
     y = torch.where(lower, 0.5 - angle.sin(), angle.sin()) - 0.25
-    return 0.58 * torch.stack([x, y], dim=1) + std * _normal(num, generator)
+    return 0.58 * torch.stack([x, y], dim=1) + _width("std", std) * _normal(num, generator)
 
 
 def spiral(num: int, generator: torch.Generator | None = None, std: float = 0.02) -> Tensor:
     """Draw points ``[num, 2]`` of one arm of one and a half turns, evenly along it, within [-1, 1]."""
     radius = (0.1**2 + _uniform(num, generator) * (0.9**2 - 0.1**2)).sqrt()  # even along an arm of equal turns
     angle = 3 * math.pi * (radius - 0.1) / 0.8
-    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + std * _normal(num, generator)
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + _width("std", std) * _normal(
+        num, generator
+    )
 
 
 def checkerboard(num: int, generator: torch.Generator | None = None, half_width: float = 0.86) -> Tensor:
@@ -55,15 +57,21 @@ def checkerboard(num: int, generator: torch.Generator | None = None, half_width:
     column = 2 * (_uniform(num, generator) * 2).floor() + row % 2
     corner = torch.stack([column, row], dim=1)
     inside = torch.rand(num, 2, generator=generator, dtype=torch.float64)
-    return (corner + inside - 2) * (half_width / 2)
+    return (corner + inside - 2) * (_width("half_width", half_width) / 2)
 
 
 def _uniform(num: int, generator: torch.Generator | None) -> Tensor:
+    require(whole(num, 0), "num", num, "0 or more")
     return torch.rand(num, generator=generator, dtype=torch.float64)
 
 
 def _normal(num: int, generator: torch.Generator | None) -> Tensor:
     return torch.randn(num, 2, generator=generator, dtype=torch.float64)
+
+
+def _width(name: str, value: float) -> float:
+    require(0 <= value < math.inf, name, value, "a finite number, 0 or more,")
+    return value
 
 
 def _row(*values: float) -> Tensor:

@@ -19,7 +19,8 @@ TASK = "unconditional-image-generation"  # the hub's name of all drawing that ne
 TAGS = ["consistency-model", "improved-consistency-training", "one-step-generation"]
 TITLES = {  # of metrics, with a place for what they were measured on
     "frechet_pixels": "Fréchet distance, pixels",
-    "sliced_wasserstein": "Sliced Wasserstein distance, pixels",
+    "sliced_wasserstein": "Sliced Wasserstein distance",
+    "on_data": "Share of samples on the data",
     "frechet_features": "Fréchet distance, {}",
     "fid": "FID, {}",
     "inception_score": "Inception score, {}",
@@ -27,7 +28,7 @@ TITLES = {  # of metrics, with a place for what they were measured on
     "precision": "Precision, {}",
     "recall": "Recall, {}",
 }
-FEATURES = {"digits": "features of a digits classifier", "inception": "Inception's features"}
+FEATURES = {"digits": "features of a digits classifier", "inception": "Inception's features", "none": "the points"}
 
 
 def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> str:
@@ -79,7 +80,7 @@ def _spread(values: list[float]) -> str:
 def _head(run: dict[str, Any], measured: dict[tuple[str, str, str], list[float]], library: str) -> ModelCardData:
     """Gather what the hub reads; a number on other features than Inception's has a type of its own, as it is no FID."""
     data = DATASETS[run["data"]]
-    prefix = "" if data.extractor == "inception" else f"{data.extractor}_"
+    prefix = "digits_" if data.extractor == "digits" else ""
     results = [
         EvalResult(
             task_type=TASK,

@@ -10,13 +10,6 @@ from ict_lib.run.record import read
 from ict_lib.run.trained import trained_model
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("run", help="name of a finished run, such as digits/adm-small")
-    parser.add_argument("folder", type=Path, help="gets the network, the scheduler and a model card")
-    parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
-
-
 def main(given: argparse.Namespace) -> int:
     """Write the folder, and say how it is loaded."""
     folder = export(given.run, given.folder, given.seed)

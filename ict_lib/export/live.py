@@ -7,6 +7,7 @@ from pathlib import Path
 import safetensors.torch
 
 from ict_lib.checks import require, require_finite
+from ict_lib.commands import check_plain
 from ict_lib.data import DATASETS
 from ict_lib.display.live_model import MOST_BYTES, kept
 from ict_lib.files import write_atomically
@@ -14,12 +15,6 @@ from ict_lib.run.record import read
 from ict_lib.run.trained import trained_model
 
 RECIPE = ("sigma_data", "sigma_min", "sigma_max", "rho")  # what the page is told of it
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("run", help="name of a finished run with an MLP, such as digits/live")
-    parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
 
 
 def main(given: argparse.Namespace) -> int:
@@ -37,8 +32,7 @@ def keep_half(name: str, seed: int | None = None) -> Path:
         ValueError: if the page cannot compute the network, or the file would be larger than 0.7 MB.
     """
     run = read(name).run
-    plain = run.network == "mlp" and not run.conditional
-    require(plain, "network, conditional", (run.network, run.conditional), "('mlp', False), for the page,")
+    check_plain(run)
     half = {key: value.half() for key, value in trained_model(name, seed).state_dict().items()}
     for key, value in half.items():
         require_finite(f"{key} in half precision", value)

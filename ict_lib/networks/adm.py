@@ -4,7 +4,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ict_lib.networks.blocks import ResidualBlock, group_norm
+from ict_lib.networks.blocks import ResidualBlock, Unrounded, group_norm
 from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import positional
 
@@ -72,7 +72,7 @@ class PositionalEmbedding(nn.Sequential):
     """
 
     def __init__(self, channels: int, emb: int, scale: float):
-        super().__init__(nn.Linear(channels, emb), nn.SiLU(), nn.Linear(emb, emb))
+        super().__init__(Unrounded(channels, emb), nn.SiLU(), Unrounded(emb, emb))
         self.channels, self.scale = channels, scale
 
     def forward(self, c_noise: Tensor) -> Tensor:

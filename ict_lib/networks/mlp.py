@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ict_lib.networks.blocks import zeroed
+from ict_lib.networks.blocks import Unrounded, zeroed
 from ict_lib.techniques.embedding import FourierFeatures
 
 EMB = 64  # channels of the noise and class embedding
@@ -39,7 +39,7 @@ class ResidualMLP(nn.Module):
     ):
         super().__init__()
         num_dims = math.prod(shape)
-        self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), nn.Linear(EMB, EMB), nn.SiLU())
+        self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), Unrounded(EMB, EMB), nn.SiLU())
         self.classes = nn.Embedding(num_classes, EMB) if num_classes else None
         self.first = nn.Linear(num_dims, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
@@ -64,7 +64,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.enter = nn.Linear(width, width)
-        self.condition = nn.Linear(EMB, width)
+        self.condition = Unrounded(EMB, width)
         self.dropout = nn.Dropout(dropout)
         self.leave = zeroed(nn.Linear(width, width))
 

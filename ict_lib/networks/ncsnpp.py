@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, zeroed
+from ict_lib.networks.blocks import Attention, ResidualBlock, Unrounded, group_norm, zeroed
 from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample
 from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import FourierFeatures
@@ -17,10 +17,10 @@ NORM = partial(group_norm, eps=1e-6)
 class NCSNpp(UNet):
     """A U-Net that sees its input again at every resolution (the pyramid), with smooth resampling.
 
-    The defaults are the paper's: 56,395,523 parameters for 32x32 images, and 97,610,499 with 8 blocks (iCT-deep). On
-    the way down, attention of a single head follows every residual block of its resolution; on the way up, the last
-    one. It always stands in the middle. Every sum of two branches is divided by the root of 2. The last layer of every
-    block, of attention and of the network starts at zero.
+    The defaults are those of CT's released code: 56,395,523 parameters for 32x32 images, and 97,610,499 with 8 blocks
+    (iCT-deep). On the way down, attention of a single head follows every residual block of its resolution; on the way
+    up, the last one. It always stands in the middle. Every sum of two branches is divided by the root of 2. The last
+    layer of every block, of attention and of the network starts at zero.
 
     Source: [score SDE] arXiv:2011.13456 appendix H, with Fourier embedding, BigGAN blocks, FIR resampling and residual
     input pyramid; [CT] arXiv:2303.01469; [iCT] arXiv:2310.14189 (``fourier_scale`` 0.02, dropout). Labels: own.
@@ -52,7 +52,7 @@ class NCSNpp(UNet):
         super().__init__(
             shape,
             num_classes,
-            embedding=nn.Sequential(fourier, nn.Linear(2 * channels, emb), nn.SiLU(), nn.Linear(emb, emb)),
+            embedding=nn.Sequential(fourier, Unrounded(2 * channels, emb), nn.SiLU(), Unrounded(emb, emb)),
             first=channels,
             levels=[level._replace(up=[*blocks * [0], level.up[-1]]) for level in levels],
             middle=[levels[-1].width, 0],

@@ -1,19 +1,29 @@
 """What each network may be asked for, known without loading torch."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from ict_lib.checks import nearest, require
 
-SIZES = {"channels": int, "multipliers": list, "blocks": int}  # of every U-Net
-ATTENTION = {"attention_resolutions": list}
-CHOICES = {"head_channels": int, "dropout_resolution": int, "adaptive_norm": bool, "embedding_scale": float}
-# The networks' own options and their types.
+# The networks' own options and their defaults, those of the classes; a list here is a tuple there.
 NETWORK_OPTIONS = {
-    "mlp": {"width": int, "blocks": int},
-    "small_unet": SIZES,
-    "ncsnpp": SIZES | ATTENTION,
-    "adm": SIZES | ATTENTION | CHOICES | {"groups": int},
+    "mlp": {"width": 256, "blocks": 4},
+    "small_unet": {"channels": 32, "multipliers": [1, 2], "blocks": 2},
+    "ncsnpp": {"channels": 128, "multipliers": [2, 2, 2], "blocks": 4, "attention_resolutions": [16]},
+    "adm": {
+        "channels": 192,
+        "multipliers": [1, 2, 3, 4],
+        "blocks": 3,
+        "attention_resolutions": [32, 16, 8],
+        "head_channels": 64,
+        "dropout_resolution": 16,
+        "adaptive_norm": False,
+        "embedding_scale": 1.0,
+        "groups": 32,
+    },
 }
+MOST = {"blocks": 1000, "multipliers": 1000, "embedding_scale": 1e6}  # of other numbers 65,536: far beyond any network
 NEEDED = {
     int: "a positive whole number",
     list: "a list of positive whole numbers",
@@ -23,22 +33,66 @@ NEEDED = {
 
 
 def check_network_options(network: str, options: dict[str, Any]) -> None:
-    """Refuse an option that the network does not have, or a value of another type or not above 0.
+    """Refuse an option that the network does not have, or a value of another type, not above 0, or far too large.
 
     Raises:
-        ValueError: with the nearest right name, or the type that is needed.
+        ValueError: with the nearest right name, or what is needed.
     """
     known = NETWORK_OPTIONS[network]
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} of network {network!r}: {nearest(name, known)}")
-        require(_fits(value, known[name]), name, value, NEEDED[known[name]])
+        kind, most = type(known[name]), MOST.get(name, 65_536)
+        rule = NEEDED[kind] if kind is bool else f"{NEEDED[kind]}, {most:,.0f} at most,"
+        require(_fits(value, kind, most), name, value, rule)
 
 
-def _fits(value: Any, kind: type) -> bool:
-    """Tell a value of the type; a whole number passes for a float, and True for no number."""
+def _fits(value: Any, kind: type, most: float) -> bool:
+    """Tell a value of the type and in its range; a whole number passes for a float, and True for no number."""
     if kind is list:
-        return isinstance(value, list | tuple) and bool(value) and all(_fits(one, int) for one in value)
+        return isinstance(value, list | tuple) and 0 < len(value) <= 16 and all(_fits(one, int, most) for one in value)
     if kind is bool:
         return type(value) is bool
-    return type(value) in (int, kind) and 0 < value < float("inf")
+    return type(value) in (int, kind) and 0 < value <= most
+
+
+def check_fit(network: str, options: dict[str, Any], shape: Sequence[int]) -> None:
+    """Refuse sizes that do not fit together, or not to samples of a shape; an MLP fits to all.
+
+    Raises:
+        ValueError: with the size, and what is needed.
+    """
+    taken = NETWORK_OPTIONS[network] | options
+    if network != "mlp":
+        names = "attention_resolutions", "head_channels", "dropout_resolution"
+        more = {name: taken[name] for name in names if name in taken}
+        check_sizes(shape, taken["channels"], taken["multipliers"], divisor=8 if network == "small_unet" else 4, **more)
+
+
+def check_sizes(
+    shape: Sequence[int],
+    channels: int,
+    multipliers: Sequence[int],
+    attention_resolutions: Sequence[int] | None = None,
+    head_channels: int | None = None,
+    dropout_resolution: float = math.inf,
+    divisor: int = 4,
+) -> list[int]:
+    """Return the heights of a U-Net's feature maps, or refuse sizes, as :func:`ict_lib.networks.unet.plan_levels` says.
+
+    Raises:
+        ValueError: with the size, and what is needed.
+    """
+    halvings = 2 ** (len(multipliers) - 1)
+    fits = len(shape) == 3 and shape[1] % halvings == shape[2] % halvings == 0
+    require(fits, "shape", tuple(shape), f"(channel, height, width), both sides divisible by {halvings},")
+    require(channels >= divisor and channels % divisor == 0, "channels", channels, f"a multiple of {divisor}")
+    heights = [shape[1] >> level for level in range(len(multipliers))]
+    attends = heights[-1:] if attention_resolutions is None else attention_resolutions
+    require(set(attends) <= set(heights), "attention_resolutions", attends, f"of {heights}, the network's,")
+    rule = f"{heights[-1]}, the lowest, or more"
+    require(dropout_resolution >= heights[-1], "dropout_resolution", dropout_resolution, rule)
+    widths = {channels * m for height, m in zip(heights, multipliers, strict=True) if height in (*attends, heights[-1])}
+    whole = head_channels is None or not any(width % head_channels for width in widths)
+    require(whole, "head_channels", head_channels, f"a divisor of {sorted(widths)}, the channels with attention,")
+    return heights

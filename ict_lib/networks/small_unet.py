@@ -4,8 +4,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ict_lib.checks import require
-from ict_lib.networks.blocks import ResidualBlock, convolution, group_norm
+from ict_lib.networks.blocks import ResidualBlock, Unrounded, convolution, group_norm
 from ict_lib.networks.unet import UNet, plan_levels
 from ict_lib.techniques.embedding import FourierFeatures
 
@@ -37,12 +36,11 @@ class SmallUNet(UNet):
         multipliers: tuple[int, ...] = (1, 2),
         blocks: int = 2,
     ):
-        levels = plan_levels(shape, channels, multipliers, blocks, dropout)
-        require(channels % 8 == 0, "channels", channels, "a multiple of 8")
+        levels = plan_levels(shape, channels, multipliers, blocks, dropout, divisor=8)
         super().__init__(
             shape,
             num_classes,
-            embedding=nn.Sequential(FourierFeatures(channels, fourier_scale), nn.Linear(channels, 4 * channels)),
+            embedding=nn.Sequential(FourierFeatures(channels, fourier_scale), Unrounded(channels, 4 * channels)),
             first=channels,
             levels=levels,
             middle=[levels[-1].width],

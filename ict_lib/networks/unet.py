@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ict_lib.checks import require
 from ict_lib.networks.blocks import Norm, convolution, zeroed
+from ict_lib.networks.options import check_sizes
 
 
 class Level(NamedTuple):
@@ -32,6 +33,7 @@ def plan_levels(
     attention_resolutions: Sequence[int] | None = None,
     head_channels: int | None = None,
     dropout_resolution: float = math.inf,
+    divisor: int = 4,
 ) -> list[Level]:
     """Return the levels of a U-Net, from the highest resolution to the lowest, and refuse what does not fit.
 
@@ -44,21 +46,17 @@ def plan_levels(
         attention_resolutions: heights of the feature maps that have attention; None for the lowest alone.
         head_channels: of one head of attention; None for a single head.
         dropout_resolution: height of the largest feature map that has dropout.
+        divisor: of the channels.
 
     Raises:
-        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of 4, ``blocks < 1``, or
-            attention or dropout is wanted at a height that no feature map has.
+        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of ``divisor``,
+            ``blocks < 1``, attention or dropout is wanted at a height that no feature map has, or ``head_channels``
+            does not divide the channels with attention.
     """
-    halvings = 2 ** (len(multipliers) - 1)
-    fits = len(shape) == 3 and shape[1] % halvings == shape[2] % halvings == 0
-    require(fits, "shape", shape, f"(channel, height, width), both sides divisible by {halvings},")
-    require(channels >= 4 and channels % 4 == 0, "channels", channels, "a multiple of 4")
+    sizes = shape, channels, multipliers, attention_resolutions
     require(blocks >= 1, "blocks", blocks, "at least one")
-    heights = [shape[1] >> level for level in range(len(multipliers))]
+    heights = check_sizes(*sizes, head_channels, dropout_resolution, divisor)
     attends = heights[-1:] if attention_resolutions is None else attention_resolutions
-    require(set(attends) <= set(heights), "attention_resolutions", attends, f"of {heights}, the network's,")
-    rule = f"{heights[-1]}, the lowest, or more"
-    require(dropout_resolution >= heights[-1], "dropout_resolution", dropout_resolution, rule)
     levels = []
     for height, multiplier in zip(heights, multipliers, strict=True):
         width = channels * multiplier

@@ -45,7 +45,7 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     run = run if isinstance(run, Run) else run_from(run)
     require(not run.variants, "variants", list(run.variants), "none, or execute_study,")
     data, folder = load_dataset(run.data), results_folder(run.name)
-    prepare(data)  # what measures them must be there before hours of training, not after
+    prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:
         place = folder / f"seed-{seed}"
         kept = resume and (run.name.split("/")[0] != "preview" or _is_same(place, run, seed))
@@ -109,7 +109,8 @@ def _leave_record(run: Run, folder: Path, data: Dataset) -> None:
     places = [folder / f"seed-{seed}" for seed in run.seeds]
     left = [read_result(place) for place in places]
     average = read_model(places[0] / WEIGHTS, run, run.seeds[0]).to(pick_device(run.device))
-    write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
+    if len(data.shape) == 3:
+        write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
     manifest = records.manifest_of(run, [one for one in left if one])
     lines = [line for place in places for line in read_lines(place / METRICS)]
     records.write(folder, manifest, lines, model_card(manifest))

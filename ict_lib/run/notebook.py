@@ -1,40 +1,37 @@
 """Execute a run's notebook by papermill: ``python -m ict_lib run digits/ict [--dry] [--anew] [name=value ...]``."""
 
 import argparse
+import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from ict_lib.checks import require
-from ict_lib.config import Run, read_run, run_from
-from ict_lib.files import hold, project_root, results_folder
+from ict_lib.config import Run, check_settings, identity, read_run, run_from, trainings_of
+from ict_lib.files import RESULT, WEIGHTS, Stopped, hearing, hold, naming, project_root, read_json, results_folder
+from ict_lib.run.needs import check_needs
 
 DRY_STEPS, DRY_IMAGES = 3, 100
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("run", help="such as digits/ict")
-    parser.add_argument("changes", nargs="*", metavar="name=value", help="such as seeds=[0] recipe.dropout=0.1")
-    parser.add_argument("--dry", action="store_true", help="the whole notebook in three steps at the full batch")
-    parser.add_argument("--anew", action="store_true", help="train again what is trained already")
 
 
 def main(given: argparse.Namespace) -> int:
     """Execute a run and return the exit code: 0 done, 1 a cell failed."""
     values = asked(given.run, given.changes, given.dry)
     run = checked(values)
+    check_machine(run, given.anew)
     lock = hold(results_folder(run.name))
     if given.anew:
         forget(run)
-    trainings = f"{len(run.seeds)} training{'s' * (len(run.seeds) > 1)} of {run.steps:,} steps"
+    number = len(trainings_of(run))
+    trainings = f"{number} training{'s' * (number > 1)} of {run.steps:,} steps"
     print(f"run {run.name}: {trainings} in {run.notebook}", file=sys.stderr)
     try:
         notebook = execute_notebook(values, run)
     except RuntimeError as error:
-        print(f"{error}\nfailed: the notebook with its error is runs/{run.name}/failed.ipynb", file=sys.stderr)
+        print(f"failed: {error} (runs/{run.name}/failed.ipynb shows where)", file=sys.stderr)
         return 1
     finally:
         lock.release()
@@ -52,7 +49,8 @@ def asked(name: str, changes: list[str], dry: bool = False) -> dict[str, Any]:
         ValueError: if the run is unknown or something is not of the form ``name=value``.
     """
     short = shortened(run_from(read_run(name, [], project_root()))) if dry else {}
-    return read_run(name, [*(f"{field}={value}" for field, value in short.items()), *changes], project_root())
+    made_short = [f"{field}={json.dumps(value)}" for field, value in short.items()]
+    return read_run(name, [*made_short, *changes], project_root())
 
 
 def shortened(run: Run) -> dict[str, Any]:
@@ -63,20 +61,42 @@ def shortened(run: Run) -> dict[str, Any]:
     """
     measured = {"measure_every": DRY_STEPS} if run.measure_every else {}
     often = {"log_every": 1, "evaluate_every": DRY_STEPS - 1, "checkpoint_every": DRY_STEPS, **measured}
-    name, seeds = f"preview/{run.name}", run.seeds[:1]
-    return {**often, "name": name, "seeds": seeds, "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
+    short = {**often, "seeds": run.seeds[:1], "steps": DRY_STEPS, "num_samples": DRY_IMAGES}
+    variants = {
+        label: {**changes, **{k: v for k, v in short.items() if k in changes}}
+        for label, changes in run.variants.items()
+    }
+    return {**short, "name": f"preview/{run.name}", "variants": variants}
 
 
 def checked(values: dict[str, Any]) -> Run:
-    """Find every mistake that can be found before training, without loading torch.
+    """Find every mistake in a run and its notebook, without loading torch.
 
     Raises:
         ValueError: naming what is wrong, with the nearest right name.
     """
     run = run_from(values)
-    there = (project_root() / run.notebook).is_file()
-    require(there, "notebook", run.notebook, "a notebook of the project")
+    path, rule = Path(run.notebook), "a notebook of the project, with a cell tagged parameters,"
+    inside = path.suffix == ".ipynb" and not path.is_absolute() and ".." not in path.parts
+    cells = (read_json(project_root() / path) or {}).get("cells", []) if inside else []
+    require(any("parameters" in cell["metadata"].get("tags", []) for cell in cells), "notebook", run.notebook, rule)
     return run
+
+
+def check_machine(run: Run, anew: bool = False) -> None:
+    """Find what this machine lacks for a run, and what its folder holds of other settings.
+
+    Raises:
+        ValueError, OSError: as :func:`ict_lib.run.needs.check_needs` does, or with the settings that differ.
+    """
+    top, preview = results_folder(run.name), run.name.split("/")[0] == "preview"
+    trainings = {top / place: training for place, training in trainings_of(run).items()}
+    done = not anew and all((place / name).is_file() for place in trainings for name in (RESULT, WEIGHTS))
+    for place, (one, seed) in trainings.items():
+        if seed == one.seeds[0]:
+            check_needs(one, top, done)
+        if not (anew or preview):
+            check_settings(place, identity(one, seed))
 
 
 def forget(run: Run) -> None:
@@ -87,8 +107,10 @@ def forget(run: Run) -> None:
     """
     from ict_lib.training.folder import TrainingFolder
 
-    for seed in run.seeds:
-        folder = TrainingFolder(results_folder(run.name) / f"seed-{seed}", run, seed)
+    top = results_folder(run.name)
+    (top / "table.jsonl").unlink(missing_ok=True)  # of a study
+    for place, (one, seed) in trainings_of(run).items():
+        folder = TrainingFolder(top / place, one, seed)
         folder.empty()
         folder.release()
 
@@ -96,21 +118,63 @@ def forget(run: Run) -> None:
 def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
 
+    A signal that asks to stop is passed on to the kernel, whose training writes a checkpoint; a second one ends it.
+
     Raises:
-        RuntimeError: if a cell failed, or the kernel was killed; the results of an earlier run are then as they were.
+        RuntimeError: if a cell failed, the kernel was killed, or the notebook could not be written; the results of an
+            earlier run are then as they were.
+        Stopped: if a signal asked for it.
     """
-    import papermill  # half a second that a refused run need not wait for
-    from nbclient.exceptions import DeadKernelError
+    import papermill  # a second that a refused run need not wait for
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.utils import run_sync
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
-    root, folder = project_root(), results_folder(run.name)
+    root, folder, asked = project_root(), results_folder(run.name), []
+    _set_environment(root)
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))  # ours
+
+    def ask(number: int) -> None:
+        asked.append(number)
+        if len(asked) > 1 or not kernel.has_kernel:
+            raise KeyboardInterrupt
+        run_sync(kernel.signal_kernel)(signal.SIGTERM)
+
     running, source = folder / "running.ipynb", str(root / run.notebook)
+    options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
-    try:
-        papermill.execute_notebook(source, str(running), {"run": values}, cwd=str(root), kernel_name="python3", **shown)
-    except (papermill.PapermillExecutionError, DeadKernelError) as error:
-        running.replace(folder / "failed.ipynb")
-        raise RuntimeError(str(error)) from error
     (folder / "failed.ipynb").unlink(missing_ok=True)
+    try:
+        with naming(running), hearing(ask):
+            papermill.execute_notebook(source, str(running), {"run": values}, **options, **shown)
+    except (papermill.PapermillExecutionError, RuntimeError, OSError, KeyboardInterrupt) as error:
+        stopped = getattr(error, "ename", "") == "Stopped"
+        if stopped or (asked and not isinstance(error, papermill.PapermillExecutionError)):
+            running.unlink(missing_ok=True)
+            line = error.evalue if stopped else "stopped: the same command goes on where it was"
+            raise Stopped(line, *asked[:1]) from None
+        if running.is_file():
+            running.replace(folder / "failed.ipynb")
+        raise RuntimeError(why(error)) from error
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=bool(asked))
     return running.replace(folder / "notebook.ipynb")
+
+
+def why(error: Exception) -> str:
+    """Say in one line why a notebook failed, and what helps where the error does not say it."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    if hasattr(error, "ename"):  # of a cell
+        return f"{error.ename}: {' '.join(error.evalue.split())}"
+    return "the kernel was killed, as the system does who takes the last memory: a smaller micro_batch takes less"
+
+
+def _set_environment(root: Path) -> None:
+    """Let nothing of the caller's decide what the page shows: figures, styles, start-up files, encoding."""
+    os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
+    start_up = root / "_build" / "ipython"
+    start_up.mkdir(parents=True, exist_ok=True)
+    os.environ.update(IPYTHONDIR=str(start_up), MATPLOTLIBRC=os.devnull, PYTHONUTF8="1")

@@ -7,10 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ict_lib.config import Run, run_from
-from ict_lib.files import json_lines, read_lines, results_folder, write_atomically, write_json
-from ict_lib.networks.build import unused_fields
-from ict_lib.techniques.teacher import lag
+from ict_lib.checks import nearest, require
+from ict_lib.config import Run, run_from, run_names
+from ict_lib.files import WEIGHTS, json_lines, project_root, read_lines, results_folder, write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,21 @@ class Record:
             raise ValueError(f"run {self.name!r} has no result {key!r}; it has {', '.join(results[0])}")
         return [result[key] for result in results]
 
+    def weights(self, seed: int | None = None) -> Path:
+        """Return the file of the averaged weights of one seed; None takes the run's first.
+
+        Raises:
+            ValueError: if the run has no such seed.
+            FileNotFoundError: if there are no weights, with the command that makes them.
+        """
+        seed = self.run.seeds[0] if seed is None else seed
+        require(seed in self.run.seeds, "seed", seed, f"one of the run's, {self.run.seeds},")
+        path = self.folder / f"seed-{seed}" / WEIGHTS
+        if not path.is_file():
+            make = f"`make run RUN={self.name}` makes them"
+            raise FileNotFoundError(f"{path} is missing: weights are not kept in git; {make}")
+        return path
+
     def of_seed(self, seed: int) -> list[dict[str, Any]]:
         """Return the lines of metrics of one seed, in the order of the steps."""
         return [line for line in self.metrics if line["seed"] == seed]
@@ -58,7 +72,10 @@ def read(name: str) -> Record:
     """
     folder = results_folder(name)
     if not exists(name):
-        raise FileNotFoundError(f"run {name!r} has no record yet: `make run RUN={name}` makes it")
+        known, make = run_names(project_root()), f"`make run RUN={name}` makes it"
+        raise FileNotFoundError(
+            f"run {name!r} has no record yet: {make if name in known or not known else nearest(name, known)}"
+        )
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf8"))
         run_from(manifest["run"])
@@ -78,6 +95,9 @@ def manifest_of(run: Run, left: list[dict[str, Any]]) -> dict[str, Any]:
         Plain values; ``teacher_lag`` is an EMA teacher's at the end, as a share of the training. A seed whose
         surroundings differ from those of the first says so itself.
     """
+    from ict_lib.networks.build import unused_fields  # they load torch, and reading needs none
+    from ict_lib.techniques.teacher import lag
+
     first, results = left[0]["surroundings"], [one["result"] for one in left]
     others = [{} if one["surroundings"] == first else {"surroundings": one["surroundings"]} for one in left]
     return {

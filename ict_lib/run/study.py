@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ict_lib.checks import require_known
-from ict_lib.config import Run, identity, run_from, variants_of
+from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.files import json_lines, read_json, read_lines, results_folder, write_atomically, write_json
@@ -72,38 +72,41 @@ def execute_study(run: Run) -> Study:
     The table is written after each training. What is interrupted goes on where it was; a row stays as long as the
     settings that decide it are the same.
     """
-    folder, data = results_folder(run.name), load_dataset(run.data)
-    prepare(data)
-    table = {key: row for key, row in _rows(folder).items() if row["settings"] == _settings(run).get(key)}
-    missing = [key for key in _settings(run) if key not in table]
+    folder, settings = results_folder(run.name), _settings(run)
+    for name in {one.data for one, _ in trainings_of(run).values()}:
+        load_dataset(name), prepare(name)  # what measures them must be there before hours of training
+    rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
+    rows = {place: row for place, row in rows.items() if row["settings"] == settings.get(place)}
+    missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
-    write_json(folder / "manifest.json", {"run": run.to_dict()})
-    for key, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
-        table[key] = row
-        write_atomically(folder / TABLE, json_lines(table[key] for key in _settings(run) if key in table))
+    _write(folder, run, rows)
+    for place, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
+        rows[place] = row
+        _write(folder, run, rows)
     return read(run.name)
 
 
-def _rows(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    return {(row["variant"], row["seed"]): row for row in read_lines(folder / TABLE)}
+def _write(folder: Path, run: Run, rows: dict[str, dict[str, Any]]) -> None:
+    """Write what is asked, and the rows of it that are there: none that another run of this name has left."""
+    write_atomically(folder / TABLE, json_lines(rows[place] for place in _settings(run) if place in rows))
+    write_json(folder / "manifest.json", {"run": run.to_dict()})
 
 
-def _settings(run: Run) -> dict[tuple[str, int], str]:
-    """Map each training of a study, ``(variant, seed)``, to a short hash of all that decides its row, in order."""
+def _settings(run: Run) -> dict[str, str]:
+    """Map the folder of each training of a study to a short hash of all that decides its row, in order."""
     found = {}
-    for label, one in variants_of(run).items():
-        for seed in one.seeds:
-            decisive = json.dumps([identity(one, seed), one.num_samples, one.sigma_mid], sort_keys=True)
-            found[label, seed] = hashlib.sha256(decisive.encode()).hexdigest()[:12]
+    for place, (one, seed) in trainings_of(run).items():
+        decisive = json.dumps([identity(one, seed), one.num_samples, one.sigma_mid], sort_keys=True)
+        found[place] = hashlib.sha256(decisive.encode()).hexdigest()[:12]
     return found
 
 
-def _trained(run: Run, folder: Path, keys: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], dict]]:
-    """Train, and yield each row as it is there."""
+def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Train, a seed of all variants before the next seed, and yield each row as it is there."""
     workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=watch) as pool:
-        waiting = {pool.submit(_train, run.to_dict(), str(folder), *key): key for key in keys}
+        waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
@@ -114,19 +117,19 @@ def _trained(run: Run, folder: Path, keys: Iterable[tuple[str, int]]) -> Iterato
             raise
 
 
-def _train(values: dict[str, Any], folder: str, label: str, seed: int) -> dict[str, Any]:
+def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
-    run = run_from(values)
-    one, place = variants_of(run)[label], Path(folder) / label / f"seed-{seed}"
+    run, place = run_from(values), folder / name
+    one, seed = trainings_of(run)[name]
     if not finished(place, identity(one, seed)):
         for _ in Training(one, seed, place, evaluate=evaluate):
             pass
-    left = finished(place, identity(one, seed))
+    left, label = finished(place, identity(one, seed)), Path(name).parent.name
     checkpoint.clear(place, milestones=True)
     if seed == one.seeds[0]:
-        _keep_samples(one, place, Path(folder) / SAMPLES / label)
+        _keep_samples(one, place, folder / SAMPLES / label)
     made = {name: left["surroundings"][name] for name in MADE_WITH}
-    return {"variant": label, "settings": _settings(run)[label, seed], **left["result"], **made}
+    return {"variant": label, "settings": _settings(run)[name], **left["result"], **made}
 
 
 def _keep_samples(run: Run, place: Path, path: Path) -> None:

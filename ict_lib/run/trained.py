@@ -4,12 +4,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ict_lib.checks import require
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.run.record import read
-from ict_lib.training.folder import WEIGHTS
 from ict_lib.training.model import build_model, load_weights
 
 
@@ -29,12 +27,7 @@ def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
     """
     record = read(name)
     run = record.run
-    seed = run.seeds[0] if seed is None else seed
-    require(seed in run.seeds, "seed", seed, f"one of the run's, {run.seeds},")
-    path = record.folder / f"seed-{seed}" / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: weights are not kept in git; `make run RUN={name}` makes them")
-    return read_model(path, run, seed)
+    return read_model(record.weights(seed), run, run.seeds[0] if seed is None else seed)
 
 
 def read_model(path: Path, run: Run, seed: int) -> ConsistencyModel:

@@ -1,8 +1,6 @@
 """What a run still needs on this machine: looked for, never fetched."""
 
-import os
 import shutil
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import torch
 from ict_lib.data import DATASETS
 from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
+from ict_lib.run.needs import lacking_compiler
 from ict_lib.scale.estimate import Plan
-from ict_lib.training.model import pick_device
 
 CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
 
@@ -27,7 +25,8 @@ def missing(plan: Plan, folder: Path) -> list[str]:
     Returns:
         One line a thing, with the command where there is one; empty if nothing is missing.
     """
-    return [*_files(plan), *_compiler(plan), *_devices(plan), *_disk(plan, folder)]
+    compiler = (f"compiler: {lack}" for lack in lacking_compiler(plan.run))
+    return [*_files(plan), *compiler, *_devices(plan), *_disk(plan, folder)]
 
 
 def fault(load: Callable[[], object]) -> str | None:
@@ -53,21 +52,6 @@ def _files(plan: Plan) -> Iterator[str]:
         yield f"Inception, for the FID: {wrong}"
     if wrong := lacks_vgg16(plan):
         yield f"VGG16, for LPIPS: {wrong}"
-
-
-def _compiler(plan: Plan) -> Iterator[str]:
-    """Look for what ``torch.compile`` calls: a compiler of C on CUDA devices, of C++ on CPUs, and Python's header."""
-    if not plan.run.compile:
-        return
-    cuda = pick_device(plan.run.device).type == "cuda"
-    variable, language, names = ("CC", "C", "gcc clang") if cuda else ("CXX", "C++", "g++")
-    names, advice = os.environ.get(variable, names), "or set compile=false"
-    if not any(map(shutil.which, names.split())):
-        need = f"compile=true needs a {language} compiler, and there is no {' or '.join(names.split())}"
-        yield f"compiler: {need} (Debian: apt-get install g++), {advice}"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    if not header.is_file():
-        yield f"compiler: compile=true needs {header} (Debian: apt-get install python3-dev), {advice}"
 
 
 def _devices(plan: Plan) -> Iterator[str]:

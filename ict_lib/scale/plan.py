@@ -16,15 +16,6 @@ UNITS = (("years", 2 * YEAR, YEAR), ("days", 48, 24), ("hours", 2, 1), ("minutes
 Row = tuple[str, int | None, str]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what ``python -m ict_lib plan`` takes."""
-    parser.add_argument("run", help="such as cifar10/ict")
-    parser.add_argument("changes", nargs="*", metavar="name=value", help="a change to the run file")
-    parser.add_argument("--devices", type=int, metavar="N", help="that train together; otherwise the run file says")
-    parser.add_argument("--images-per-second", type=float, metavar="X", help="of one device; otherwise it is measured")
-    parser.add_argument("--no-measure", action="store_true", help="leave out the minute of training on random images")
-
-
 def main(given: argparse.Namespace) -> int:
     """Print a plan and what this machine lacks for it, and return the exit code."""
     plan = plan_of(given.run, given.devices, given.images_per_second, given.changes)

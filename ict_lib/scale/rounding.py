@@ -2,10 +2,10 @@ r"""How much of what training compares is rounding: ``python -m ict_lib rounding
 
 The loss compares the outputs at two neighbouring noise levels. The more levels, the less these differ, while the
 rounding of each stays what it is. A network in bf16 keeps what passes through it to 8 bits, a part in 256, in fp16 to
-11 bits; from one level to the next at N = 1281 the outputs of a trained model differ by less. Even what tells it the
-level hardly changes: c_noise by 0.002, each feature of the noise embedding of scale 0.02 by about 3e-4, where bf16 can
-hold steps of 4e-3 below 1 and fp16 of 5e-4. Yet to keep the embedding alone in 32 bits hardly changes the ratio of
-rounding to signal, as was tried: most of the rounding is that of the images, where they enter and from block to block.
+11 bits; from one level to the next at N = 1281 the outputs of a trained model differ by less. What tells it the level
+changes by less too: c_noise by 0.002, each feature of the noise embedding of scale 0.02 by about 3e-4, where bf16 can
+hold steps of 4e-3 below 1 and fp16 of 5e-4. So the networks keep the embedding in 32 bits, and what is measured here is
+the rounding of the images, where they enter and from block to block.
 """
 
 import argparse
@@ -28,14 +28,13 @@ from ict_lib.recipe import Recipe
 from ict_lib.run.record import read
 from ict_lib.run.trained import trained_model
 from ict_lib.scale.record import made_by
-from ict_lib.training.model import pick_device
+from ict_lib.training.model import arrange, compile_passes, pick_device
 from ict_lib.training.precision import multiplying, passing
 
 SCALES = (11, 161, 1281)  # levels of the first stage of iCT's curriculum, of one in the middle and of the last
 FILE = "rounding.json"  # in the folder of the run
 
 
-@torch.no_grad()
 def change(
     model: ConsistencyModel,
     x: Tensor,
@@ -44,7 +43,7 @@ def change(
     precision: str,
     label: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute how much the output changes from one noise level to the next, in the way of a training step.
+    r"""Compute how much the output changes from one noise level to the next, by the two passes of a training step.
 
     .. math:: \Delta_p = f_p(x + \sigma_{hi} z, \sigma_{hi}) - f_p(x + \sigma_{lo} z, \sigma_{lo})
 
@@ -56,8 +55,10 @@ def change(
     weight = next(model.parameters())
     x, noise = x.to(weight.dtype), noise.to(weight.dtype)
     with multiplying(precision), passing(precision, weight.device):
-        low, high = (model(x + sigma * noise, sigma, label) for sigma in pair)
-    return high.double() - low.double()
+        with torch.no_grad():
+            low = model(x + pair[0] * noise, pair[0], label)
+        high = model(x + pair[1] * noise, pair[1], label)
+    return high.detach().double() - low.double()
 
 
 def rounding(
@@ -67,6 +68,7 @@ def rounding(
     pairs: Sequence[tuple[float, float]],
     precisions: Sequence[str],
     label: Tensor | None = None,
+    compiled: bool = False,
 ) -> list[dict[str, Any]]:
     r"""Compare rounding with signal at pairs of neighbouring noise levels.
 
@@ -83,6 +85,7 @@ def rounding(
         pairs: lower and higher level each.
         precisions: to compare with float64; see :mod:`ict_lib.training.precision`.
         label: class of each sample, shape ``[batch]``, or None.
+        compiled: as a training with ``compile`` is, where teacher and student are two programs.
 
     Returns:
         For each pair and precision a dict of ``sigma_lo``, ``sigma_hi``, ``precision``, ``signal`` and ``rounding``,
@@ -95,6 +98,8 @@ def rounding(
     require(dtype == torch.float32, "the type of the weights", dtype, "torch.float32")
     plain = copy.deepcopy(model).eval()
     exact, rows = copy.deepcopy(plain).double(), []
+    if compiled:
+        compile_passes(plain)
     for pair in pairs:
         pair = tuple(torch.tensor(pair, dtype=torch.float32).tolist())  # as training has them
         require(0 < pair[0] < pair[1], "a pair of noise levels", pair, "0 < sigma_lo < sigma_hi")
@@ -138,7 +143,7 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
         FileNotFoundError: if the run has left no record or no weights.
     """
     place, generator = pick_device(device), torch.Generator().manual_seed(0)
-    run, model = read(name).run, trained_model(name).to(place)
+    run, model = read(name).run, arrange(trained_model(name).to(place))
     data, recipe = load_dataset(run.data), run.recipe
     chosen = torch.randint(len(data), (samples,), generator=generator)
     x, noise = data.batch(chosen, place), torch.randn((samples, *data.shape), generator=generator).to(place)
@@ -146,7 +151,7 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
     precisions = ["fp32", *(["tf32"] if place.type == "cuda" else []), "bf16", "fp16"]
     rows, above = [], {}
     for n in SCALES:
-        found = rounding(model, x, noise, some_pairs(recipe, n), precisions, label)
+        found = rounding(model, x, noise, some_pairs(recipe, n), precisions, label, run.compile)
         rows += [{"num_scales": n, **row} for row in found]
         parts = {p: [row for row in found if row["precision"] == p] for p in precisions}
         above[n] = {precision: share_above(part, recipe, n) for precision, part in parts.items()}
@@ -169,13 +174,6 @@ def read_rounding(name: str) -> dict[str, Any]:
 def _mean_norm(batch: Tensor) -> float:
     """Average the norm of each sample."""
     return batch.flatten(1).norm(dim=1).mean().item()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what ``python -m ict_lib rounding`` takes."""
-    parser.add_argument("run", help="that is finished, such as digits/ict")
-    parser.add_argument("--samples", type=int, default=256, help="real images, the same for all")
-    parser.add_argument("--device", default="auto")
 
 
 def main(given: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 
 if TYPE_CHECKING:  # a recipe imports this file
     from ict_lib.recipe import Recipe
@@ -62,9 +62,9 @@ def square_root(step: int, total_steps: int, s0: int = 2, s1: int = 150) -> int:
 
 def _check(step: int, total_steps: int, s0: int, s1: int) -> None:
     """Refuse a step outside of training and an empty or falling curriculum."""
-    within = total_steps >= 1 and 0 <= step <= total_steps
+    within = whole(total_steps, 1) and whole(step, 0, total_steps)
     require(within, "step, total_steps", (step, total_steps), "0 <= step <= total_steps, 1 <= total_steps")
-    require(1 <= s0 <= s1, "s0, s1", (s0, s1), "1 <= s0 <= s1")
+    require(whole(s1, 1) and whole(s0, 1, s1), "s0, s1", (s0, s1), "1 <= s0 <= s1")
 
 
 def num_scales_at(recipe: "Recipe", step: int, total_steps: int) -> int:

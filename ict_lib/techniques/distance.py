@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 
 
 def huber_c(num_dims: int) -> float:
@@ -29,7 +29,7 @@ def huber_c(num_dims: int) -> float:
     Raises:
         ValueError: if ``num_dims < 1``.
     """
-    require(num_dims >= 1, "num_dims", num_dims, "1 or more")
+    require(whole(num_dims, 1), "num_dims", num_dims, "1 or more")
     return 0.00054 * math.sqrt(num_dims)
 
 
@@ -54,7 +54,7 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
     Raises:
         ValueError: if ``c <= 0``.
     """
-    require(c > 0, "c", c, "a positive number, without which x = y has no gradient,")
+    require(1e-18 <= c <= 1e18, "c", c, "a positive number, without which x = y has no gradient, 1e-18 to 1e18,")
     n = squared_l2(x, y)
     return n / ((n + c**2).sqrt() + c)
 

@@ -30,7 +30,7 @@ class FourierFeatures(nn.Module):
     def __init__(self, num_channels: int, scale: float, generator: torch.Generator | None = None):
         super().__init__()
         require(num_channels >= 2 and num_channels % 2 == 0, "num_channels", num_channels, "an even number")
-        require(scale > 0, "scale", scale, "a positive number")
+        require(0 < scale < math.inf, "scale", scale, "a positive, finite number")
         self.register_buffer("frequencies", scale * torch.randn(num_channels // 2, generator=generator))
 
     def forward(self, c_noise: Tensor) -> Tensor:
@@ -57,9 +57,10 @@ def positional(c_noise: Tensor, num_channels: int, scale: float = 1.0) -> Tensor
         Features, shape ``[batch, num_channels]``.
 
     Raises:
-        ValueError: if ``num_channels`` is odd or less than 2.
+        ValueError: if ``num_channels`` is odd or less than 2, or ``scale`` is not positive and finite.
     """
     require(num_channels >= 2 and num_channels % 2 == 0, "num_channels", num_channels, "an even number")
+    require(0 < scale < math.inf, "scale", scale, "a positive, finite number")
     half = num_channels // 2
     ramp = torch.arange(half, dtype=torch.float32, device=c_noise.device) / half
     angles = scale * c_noise[:, None] * torch.exp(-math.log(10_000) * ramp)  # [batch, num_channels / 2]

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from ict_lib.checks import require
+from ict_lib.checks import require, whole
 from ict_lib.recipe import Recipe
 from ict_lib.techniques.curriculum import num_scales_at
 
@@ -69,7 +69,8 @@ def ema_decay(num_scales: int, s0: int = 2, mu0: float = 0.9, released_code: boo
     Raises:
         ValueError: if ``num_scales < 2`` or not ``0 < mu0 < 1``.
     """
-    require(num_scales >= 2, "num_scales", num_scales, "a pair of levels, 2 or more,")
+    require(whole(num_scales, 2), "num_scales", num_scales, "a pair of levels, 2 or more,")
+    require(whole(s0, 1), "s0", s0, "1 or more")
     require(0 < mu0 < 1, "mu0", mu0, "0 < mu0 < 1")
     return math.exp(s0 * math.log(mu0) / (num_scales - released_code))
 

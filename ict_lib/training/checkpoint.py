@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ict_lib.files import write_atomically
+from ict_lib.files import Stopped, write_atomically
 
 KEEP = 3
 MILESTONE = "-kept"
@@ -35,14 +35,29 @@ def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False
     return path
 
 
-def newest(folder: Path) -> Path | None:
+def newest(folder: Path | None) -> Path | None:
     """Return the newest checkpoint's file, or None where there is none."""
-    return max(folder.glob("step-*.ckpt"), default=None)
+    return max(folder.glob("step-*.ckpt"), default=None) if folder else None
 
 
 def step_of(path: Path) -> int:
     """Read from a checkpoint's name how many steps it took."""
     return int(path.stem.removeprefix("step-").removesuffix(MILESTONE))
+
+
+def stopped(folder: Path | None, number: int) -> Stopped:
+    """Say at which step a training stopped that a signal had asked to, and how it goes on."""
+    found = newest(folder)
+    kept = f"at step {step_of(found)} with a checkpoint: the same command goes on from there" if found else ""
+    return Stopped(f"stopped {kept or 'without a checkpoint: the same command begins anew'}", number)
+
+
+def diverged(folder: Path | None, what: str) -> FloatingPointError:
+    """Say what happened, and from where the training could go on with other settings."""
+    found = newest(folder)
+    return FloatingPointError(
+        f"{what}: stopped; {f'the last good checkpoint is {found}' if found else 'there is no checkpoint'}"
+    )
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:

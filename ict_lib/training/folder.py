@@ -10,14 +10,24 @@ from safetensors import safe_open
 from torch import nn
 
 from ict_lib.checks import difference, require
-from ict_lib.config import EVALUATION, Run, identity
-from ict_lib.files import hold, json_lines, read_json, read_lines, write_atomically, write_json
+from ict_lib.config import EVALUATION, Run, check_settings, identity
+from ict_lib.files import (
+    IDENTITY,
+    RESULT,
+    WEIGHTS,
+    hold,
+    json_lines,
+    naming,
+    read_json,
+    read_lines,
+    write_atomically,
+    write_json,
+)
 from ict_lib.training import checkpoint
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import save_weights
 
-METRICS, LOOKS, WEIGHTS, BEST = "metrics.jsonl", "looks", "weights.safetensors", "best.safetensors"
-IDENTITY, RESULT = "identity.json", "result.json"
+METRICS, LOOKS, BEST = "metrics.jsonl", "looks", "best.safetensors"
 
 
 class TrainingFolder:
@@ -47,18 +57,19 @@ class TrainingFolder:
         done = resume and self.finished()
         state = checkpoint.load_latest(self.path) if resume else None
         if state is None:
-            require(not done, str(self.path), "finished", "another name, or resume=False,")
+            rule = "another name, or a new start (ANEW=1 of make run, resume=False in Python),"
+            require(not done, str(self.path), "finished", rule)
             self.empty()
             return None
         changed = difference(state["surroundings"], surroundings)
         if changed:
             warnings.warn(f"{self.path} goes on in changed surroundings: {changed}", stacklevel=2)
-        self._cut(state["step"], state["last"])
+        self._cut(state["last"])
         return state
 
     def append(self, metrics: Metrics) -> None:
         """Add one line of metrics."""
-        with (self.path / METRICS).open("ab") as file:
+        with naming(self.path / METRICS), (self.path / METRICS).open("ab") as file:
             file.write(json_lines([metrics.line()]))
 
     def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
@@ -80,10 +91,11 @@ class TrainingFolder:
         """Read the settings of the training whose files are in a folder; nothing where there are none."""
         return read_json(path / IDENTITY) or {}
 
-    def _cut(self, step: int, last: dict[str, Any]) -> None:
-        """Drop lines and looks of later steps, which will be made again; add the line that an interruption kept out."""
+    def _cut(self, last: dict[str, Any] | None) -> None:
+        """Drop lines and looks after the last one, which will be made again; add it if an interruption kept it out."""
+        step = last["step"] if last else 0
         kept = [line for line in read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
-        missing = not (kept and kept[-1]["step"] == last["step"])
+        missing = last and not (kept and kept[-1]["step"] == step)
         write_atomically(self.path / METRICS, json_lines([*kept, Metrics(**last).line()] if missing else kept))
         for look in (self.path / LOOKS).glob("step-*.png"):
             if int(look.stem.removeprefix("step-")) > step:
@@ -104,13 +116,7 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         ValueError: if what is in the folder, finished or not, was made with other settings, with the difference.
     """
-    theirs = TrainingFolder.settings_in(path)
-    changed = difference(theirs, settings) if theirs else ""
-    if changed:
-        raise ValueError(
-            f"what is in {path} was made with other settings ({changed}): restore them, choose another "
-            "name, or start anew (make run ... ANEW=1, or resume=False)"
-        )
+    check_settings(path, settings)
     return read_result(path)
 
 

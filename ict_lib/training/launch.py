@@ -1,6 +1,8 @@
 """Training with many processes of this machine, over ``torchrun``: metrics arrive as from one process."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from ict_lib.checks import require
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
-from ict_lib.files import read_json, read_lines, write_json
+from ict_lib.files import hearing, read_json, read_lines, write_json
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.training import checkpoint
 from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_result
@@ -98,6 +100,7 @@ class Launched(Iterator[Metrics]):
         self.run, self.seed, self.place = run, seed, folder.resolve()
         self._restarts, self._program, self._closed = max_restarts, program, False
         self._torchrun, self._waiting, self._seen, self.step, self.last = None, deque(), None, 0, None
+        self._asked = 0  # the signal by which this process was asked to stop
         for other in list(self._running):
             if other.place == self.place:
                 other.close()
@@ -109,14 +112,17 @@ class Launched(Iterator[Metrics]):
 
     def __next__(self) -> Metrics:
         """Wait for the next record."""
-        try:
-            while not self._waiting:
-                if self.finished or self._closed:
-                    raise StopIteration
-                self._wait_for_more()
-        except BaseException:
-            self.close()
-            raise
+        with hearing(self._ask):
+            try:
+                while not self._waiting:
+                    if self.finished or self._closed:
+                        raise StopIteration
+                    self._wait_for_more()
+            except BaseException:
+                self.close()
+                if self._asked:
+                    raise checkpoint.stopped(self.place, self._asked) from None
+                raise
         self.last = self._waiting.popleft()
         self.step = self.last.step
         return self.last
@@ -137,16 +143,24 @@ class Launched(Iterator[Metrics]):
         self._closed = True
         self._waiting.clear()
         if self._torchrun is not None and self._torchrun.poll() is None:
-            self._torchrun.terminate()
+            self._torchrun.terminate()  # which lets the others write a checkpoint
             try:
-                self._torchrun.wait(timeout=40)
-            except subprocess.TimeoutExpired:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._torchrun.wait(timeout=40)
+            finally:
                 self._torchrun.kill()  # the others end by themselves when it has gone
                 self._torchrun.wait()
 
     def __del__(self):
         if getattr(self, "_torchrun", None) is not None:
             self.close()
+
+    def _ask(self, number: int) -> None:
+        """Note the signal that asks to stop, and do; a second Ctrl-C does not wait for a checkpoint."""
+        first, again = not self._asked, self._asked == number == signal.SIGINT
+        self._asked = number
+        if first or again:
+            raise KeyboardInterrupt
 
     def _look_into_folder(self, resume: bool) -> bool:
         """Tell whether the training is finished; refuse a folder with other settings, or with another writer."""
@@ -159,8 +173,9 @@ class Launched(Iterator[Metrics]):
             folder.release()
         newest = checkpoint.newest(self.place)
         step = self.run.steps if finished else checkpoint.step_of(newest) if newest else 0
-        lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step] if step else []
-        self.step, self.last = step, Metrics.of_line(lines[-1]) if lines else None
+        lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step]
+        self.last = Metrics.of_line(lines[-1]) if lines else None
+        self.step = step if finished else self.last.step if self.last else 0
         return finished
 
     def _wait_for_more(self) -> None:

@@ -1,26 +1,26 @@
 """The training loop, of one process or of each of many: it yields metrics and holds the models; it prints nothing."""
 
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ict_lib.config import Run
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
+from ict_lib.files import hearing
 from ict_lib.group import Alone
-from ict_lib.networks.lpips import perceptual
-from ict_lib.objective import LossOutput, distance_between
+from ict_lib.objective import LossOutput
 from ict_lib.techniques.teacher import lag
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
 from ict_lib.training.folder import TrainingFolder
 from ict_lib.training.metrics import Metrics, lines_left
-from ict_lib.training.model import arrange, build_model, compile_passes, pick_device, threads_for
+from ict_lib.training.model import build_learner, pick_device, threads_for
 from ict_lib.training.precision import multiplying
 from ict_lib.training.step import Learner, fit
 from ict_lib.training.surroundings import peak_memory, surroundings
@@ -30,10 +30,7 @@ PARTS = ("student", "teacher", "average", "optimizer", "scaler")  # of a learner
 
 
 def train(run_config: Run, resume: bool = True, seed: int | None = None, folder: Path | None = None) -> "Training":
-    """Prepare one training of a run, as :class:`Training` does; iterate over the result to run it.
-
-    Source: [iCT] arXiv:2310.14189; [CT] arXiv:2303.01469, algorithm "consistency training".
-    """
+    """Prepare one training of a run, as :class:`Training` does; iterate over the result to run it."""
     return Training(run_config, seed, folder, resume=resume)
 
 
@@ -41,10 +38,10 @@ class Training(Iterator[Metrics]):
     """A training under way: an iterator of metrics, with the models as they are now.
 
     Interrupted at any moment, and made again with the same folder, it goes on from the newest good checkpoint, and its
-    weights end as if nothing had happened.
+    weights end as if nothing had happened. A signal that asks to stop lets it write one after the step at hand, without
+    waiting for an evaluation, and raise :class:`~ict_lib.files.Stopped`.
 
     Args:
-        run: everything that the training needs.
         seed: None takes the run's first.
         folder: for checkpoints, metrics, weights and result; None leaves nothing.
         group: of processes that train together, each with a ``Training`` of its own; None trains alone.
@@ -54,7 +51,6 @@ class Training(Iterator[Metrics]):
             of steps since the line before; what it returns becomes part of the line.
 
     Attributes:
-        step: steps taken.
         learner: holds ``student``, ``teacher``, ``average`` (the weights to sample) and ``optimizer``, which are
             attributes of the training too.
         last: the newest metrics; None before the first.
@@ -83,7 +79,8 @@ class Training(Iterator[Metrics]):
         self.student, self.teacher = self.learner.student, self.learner.teacher
         self.average, self.optimizer = self.learner.average, self.learner.optimizer
         self.step, self.seconds, self.last, self._steps = 0, 0.0, None, None
-        self._closed = self._interrupted = False
+        self._window: list[LossOutput] = []  # of the steps since the last record
+        self._closed = self._interrupted = self._measuring = False
         self.place = Path(folder) if folder else None
         self.folder = TrainingFolder(self.place, run, self.seed) if folder and self.group.rank == 0 else None
         if folder:
@@ -91,22 +88,26 @@ class Training(Iterator[Metrics]):
 
     def __len__(self) -> int:
         """Return how many records are still to come."""
-        return lines_left(self.run, self.step)
+        return lines_left(self.run, self.step - len(self._window))
 
     def __next__(self) -> Metrics:
         """Train until the next record is due."""
-        if self.done or self._closed:
-            raise StopIteration
         if self._interrupted:  # perhaps in the middle of a step, or before its record was written
             raise RuntimeError(f"interrupted after step {self.step}: make another, which goes on from its checkpoint")
+        if self._closed or (self.done and not self._window):
+            raise StopIteration
         self._interrupted, started = True, time.perf_counter()
-        with multiplying(self.run.precision), threads_for(self.run, self.device):
-            window = self._window()
-            loss = self._mean_loss(window)
+        with hearing(self._ask), multiplying(self.run.precision), threads_for(self.run, self.device):
+            self._train()
+            loss = self._mean_loss(self._window)
             self.seconds += time.perf_counter() - started
-            measured = self.evaluate(self, len(window)) if self.evaluate else {}
-            self.last = self._metrics(window[-1].num_scales, loss, measured)
-            self._keep(len(window))
+            if self.group.agreed():
+                self._stop(together=True)
+            measured = self._measure()
+            self.last = self._metrics(self._window[-1].num_scales, loss, measured)
+            self._keep()
+        if self.group.asked and (self.done or self.group.processes == 1):  # meanwhile; many agree at the next step
+            self._stop()
         self._interrupted = False
         return self.last
 
@@ -127,49 +128,71 @@ class Training(Iterator[Metrics]):
 
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
-        run, shape, behind = self.run, self.data.shape, lag(self.run.recipe, self.run.steps)
+        run, behind = self.run, lag(self.run.recipe, self.run.steps)
         if behind > MOST_LAG * run.steps and self.group.rank == 0:
             share = f"{behind:.0f} steps at the end, {behind / run.steps:.2g} of this run"
             warnings.warn(f"the EMA teacher lags {share}: a lower mu0 suits so short a run", stacklevel=2)
-        distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=self.device), perceptual)  # what it lacks, now
-        student = arrange(build_model(run, shape, self.data.num_classes, self.seed).to(self.device))
-        learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
-        if run.compile:
-            compile_passes(learner.student, learner.teacher)
-        return learner
+        return build_learner(run, self.data.shape, self.data.num_classes, self.seed, self.device)
 
-    def _window(self) -> list[LossOutput]:
-        """Train up to the next multiple of ``log_every``, or the end."""
-        run, window = self.run, []
-        self._steps = self._steps or fit(self.learner, self.batches, run.steps, run.ema_decay, self.step, self.group)
-        while not window or not (self.step % run.log_every == 0 or self.done):
-            window.append(next(self._steps))
+    def _train(self) -> None:
+        """Train up to the next multiple of ``log_every``, or the end, or the step after which all stop."""
+        run, group = self.run, self.group
+        self._steps = self._steps or fit(self.learner, self.batches, run.steps, run.ema_decay, self.step, group)
+        while not (self._window and (self.step % run.log_every == 0 or self.done or group.agreed())):
+            self._window.append(next(self._steps))
             self.step += 1
-        return window
+
+    def _ask(self, number: int) -> None:
+        """Note the signal that asks to stop; interrupt an evaluation, and whatever it is at a second Ctrl-C."""
+        again, self.group.asked = self.group.asked == number == signal.SIGINT, number
+        if again or self._measuring:
+            raise KeyboardInterrupt
+
+    def _measure(self) -> dict[str, float]:
+        """Evaluate; whatever keeps that from its end, the steps before it are kept."""
+        try:
+            self._measuring = self.group.rank == 0  # the others end when it has gone
+            if self._measuring and self.group.asked:
+                raise KeyboardInterrupt
+            return self.evaluate(self, len(self._window)) if self.evaluate else {}
+        except BaseException:
+            self._measuring = False
+            if self.group.asked:
+                self._stop()
+            self._save()
+            raise
+        finally:
+            self._measuring = False
+
+    def _stop(self, together: bool = False) -> None:
+        """Write a checkpoint, let others write to the folder, and say where it stopped."""
+        self._save()
+        if together:
+            self.group.extremes(0, 0)  # nobody leaves before it is written
+        self.close()
+        raise checkpoint.stopped(self.place, self.group.asked or signal.SIGTERM) from None
 
     def _mean_loss(self, window: list[LossOutput]) -> float:
         """Average the losses since the last record; stop if one of them, or a weight, is not a number.
 
         All processes stop alike, as the losses are sums over all of them and their weights are equal.
         """
-        losses = torch.stack([output.loss for output in window])
+        losses = torch.stack([output.loss.to(self.device) for output in window])
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             output = window[int(bad[0])]
             low, high = self.group.extremes(float(output.sigma_lo.min()), float(output.sigma_hi.max()))
             step = self.step - len(window) + int(bad[0]) + 1
-            raise self._diverged(f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}")
+            raise checkpoint.diverged(
+                self.place, f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}"
+            )
         if not self.learner.scaler.get_scale() >= 1:
-            raise self._diverged(f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale")
-        if not torch.stack(torch._foreach_norm(self.learner.weights, float("inf"))).isfinite().all():
-            raise self._diverged(f"a weight is not finite after step {self.step}")
+            raise checkpoint.diverged(
+                self.place, f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale"
+            )
+        if not sum(weight.detach().sum() for weight in self.learner.weights).isfinite():  # quicker than the largest
+            raise checkpoint.diverged(self.place, f"a weight is not finite after step {self.step}")
         return float(losses.mean())
-
-    def _diverged(self, what: str) -> FloatingPointError:
-        """Say what happened, and from where the training could go on with other settings."""
-        newest = checkpoint.newest(self.place) if self.place else None
-        left = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
-        return FloatingPointError(f"{what}: stopped; {left}")
 
     def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
         """Gather what is known after this step."""
@@ -178,21 +201,25 @@ class Training(Iterator[Metrics]):
         counts = (num_scales, loss, seen, round(self.seconds, 3), skipped, peak_memory())
         return Metrics(self.seed, self.step, *counts, measured)
 
-    def _keep(self, steps_taken: int) -> None:
+    def _keep(self) -> None:
         """Write checkpoint, metrics and result where they are due."""
+        steps_taken, self._window = len(self._window), []
         milestone = self.passed(self.run.milestone_every, steps_taken)
+        if milestone or self.passed(self.run.checkpoint_every, steps_taken):
+            self._save(milestone)
         if self.folder:
-            if milestone or self.passed(self.run.checkpoint_every, steps_taken):
-                checkpoint.save(self.place, self.step, self._state(), milestone)
             self.folder.append(self.last)
         if self.done:
             self._end()
 
-    def _state(self) -> dict[str, Any]:
-        """Gather everything that the rest of the training depends on."""
-        parts = {name: getattr(self.learner, name).state_dict() for name in PARTS}
-        counts = {"step": self.step, "seconds": self.seconds, "last": asdict(self.last)}
-        return {"surroundings": self._surroundings, "evaluation": self.folder.evaluation, **counts, **parts}
+    def _save(self, milestone: bool = False) -> None:
+        """Write a checkpoint with everything that the rest of the training depends on."""
+        if not self.folder or self._closed:
+            return
+        state = {name: getattr(self.learner, name).state_dict() for name in PARTS}
+        state |= {"step": self.step, "seconds": self.seconds, "last": self.last and asdict(self.last)}
+        state |= {"window": [tuple(output) for output in self._window], "surroundings": self._surroundings}
+        checkpoint.save(self.place, self.step, state | {"evaluation": self.folder.evaluation}, milestone)
 
     def _begin(self, resume: bool) -> None:
         """Take over the newest good checkpoint; all processes the same one."""
@@ -205,12 +232,12 @@ class Training(Iterator[Metrics]):
         if state is not None:
             for name in PARTS:
                 getattr(self.learner, name).load_state_dict(state[name])
-            self.step, self.seconds, self.last = state["step"], state["seconds"], Metrics(**state["last"])
+            self.step, self.seconds, last = state["step"], state["seconds"], state["last"]
+            self.last, self._window = last and Metrics(**last), [LossOutput(*one) for one in state.get("window", ())]
         low, high = self.group.extremes(self.step, self.step)
         if low != high:
-            steps = f"{low:.0f} to {high:.0f}"
-            raise ValueError(f"the processes go on from steps {steps}: {self.place} must be the same folder for all")
-        if self.done:
+            raise ValueError(f"processes go on from steps {low:.0f} to {high:.0f}: {self.place} must be one for all")
+        if self.done and not self._window:
             if self.folder:  # what was measured at the last step was measured so, whatever is asked now
                 self.folder.evaluation = state["evaluation"]
             self._end()

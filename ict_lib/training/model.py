@@ -12,6 +12,9 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.evaluation.digits import one_thread
 from ict_lib.files import write_atomically
 from ict_lib.networks.build import build_network
+from ict_lib.networks.lpips import perceptual
+from ict_lib.objective import distance_between
+from ict_lib.training.step import Learner
 from ict_lib.training.streams import WEIGHTS, stream
 
 
@@ -28,6 +31,16 @@ def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | 
         torch.default_generator.manual_seed(stream(seed, 0, WEIGHTS).initial_seed())
         network = build_network(run.network, shape, run.recipe, classes, run.network_options)
     return ConsistencyModel(network, run.recipe.sigma_data, run.recipe.sigma_min)
+
+
+def build_learner(run: Run, shape: tuple[int, ...], num_classes: int, seed: int, device: torch.device) -> Learner:
+    """Build the models of a training and their optimizer, on a device; what the distance lacks is noticed now."""
+    distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=device), perceptual)
+    student = arrange(build_model(run, shape, num_classes, seed).to(device))
+    learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
+    if run.compile:
+        compile_passes(learner.student, learner.teacher)
+    return learner
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,10 +1,14 @@
 """In which numbers a training computes; weights, gradients, averages and the loss always have 32 bits."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 
+NEWER = (  # where torch is told how to multiply on a GPU, and on a CPU
+    *(torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn),
+    *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),
+)
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -13,18 +17,30 @@ def multiplying(precision: str) -> Iterator[None]:
     """Let products and convolutions of 32-bit numbers round their factors to 19 bits (in ``tf32``), or not at all.
 
     Backward passes stand inside too. Without this, CUDA's convolutions would round even in ``fp32``: torch allows it
-    unless it is told otherwise. The setting belongs to the process; it is put back.
+    unless it is told otherwise. The settings belong to the process; they are put back.
     """
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
+    rounds = precision == "tf32"
+    before = _older_settings(), [place.fp32_precision for place in NEWER]
     try:
-        # Not by the newer fp32_precision: compilation asks by the older names, and refuses a mixture.
-        for place in places:
-            place.allow_tf32 = precision == "tf32"
+        # By both: the newer names alone decide, but compilation asks by the older ones, and refuses a contradiction.
+        _set(("high" if rounds else "highest", rounds), 3 * ["tf32" if rounds else "ieee"] + 2 * ["ieee"])
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.allow_tf32 = value
+        _set(*before)
+
+
+def _older_settings() -> tuple[str, bool]:
+    """Read how products and convolutions are set by the older names; torch's defaults if they contradict the newer."""
+    with suppress(RuntimeError):
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    return "highest", True
+
+
+def _set(older: tuple[str, bool], newer: list[str]) -> None:
+    torch.set_float32_matmul_precision(older[0])
+    torch.backends.cudnn.allow_tf32 = older[1]
+    for place, value in zip(NEWER, newer, strict=True):
+        place.fp32_precision = value
 
 
 def passing(precision: str, device: torch.device) -> AbstractContextManager:

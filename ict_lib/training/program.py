@@ -20,7 +20,7 @@ import torch
 from torch import distributed
 
 from ict_lib.config import Run, identity, read_run, run_from
-from ict_lib.files import project_root, results_folder, write_json
+from ict_lib.files import Stopped, project_root, results_folder, write_json
 from ict_lib.group import Group, LostContact
 from ict_lib.training.folder import finished
 from ict_lib.training.launch import CALLER, FAILURE
@@ -33,7 +33,8 @@ PATIENCE = timedelta(hours=3)  # the features of ImageNet, once, by one process
 def main(words: list[str], training_class: Callable[..., Training] = Training) -> None:
     """Train all that a command line asks for, as one of the processes that torchrun has started.
 
-    If another process is lost, torchrun starts all of them once more; after a mistake it does not.
+    If another process is lost, torchrun starts all of them once more; after a mistake it does not. Asked to stop by a
+    signal, all write a checkpoint after the same step and end, with 128 and the signal's number as exit code.
     """
     watch()
     folders: dict[int, Path] = {}
@@ -42,8 +43,11 @@ def main(words: list[str], training_class: Callable[..., Training] = Training) -
         run, group = _join(run)
         if group.rank == 0 and not os.environ.get(CALLER):  # no caller has cleared what an earlier job has left
             next(iter(folders.values())).joinpath(FAILURE).unlink(missing_ok=True)
+        from ict_lib.evaluation.measure import prepare
         from ict_lib.training.measuring import evaluate  # torch-fidelity takes a second to load
 
+        if group.rank == 0:
+            prepare(run.data)  # what measures the images must be there before hours of training, not after
         for seed, folder in folders.items():
             if not finished(folder, identity(run, seed)):
                 for _ in training_class(run, seed, folder, group, evaluate=evaluate):
@@ -51,6 +55,8 @@ def main(words: list[str], training_class: Callable[..., Training] = Training) -
         distributed.destroy_process_group()
     except LostContact:
         raise
+    except Stopped as stop:
+        sys.exit(128 + stop.args[1])
     except Exception as error:
         traceback.print_exc()
         _report(folders, error)
@@ -94,7 +100,10 @@ def _report(folders: dict[int, Path], error: Exception) -> None:
 
 
 def watch() -> None:
-    """End torchrun and this process when their caller has gone, and this one when torchrun has gone."""
+    """End torchrun and this process when their caller has gone, and this one when torchrun has gone.
+
+    A training has five seconds for a checkpoint.
+    """
     agent, caller = os.getppid(), int(os.environ.get(CALLER, 0))
 
     def look() -> None:
@@ -102,8 +111,9 @@ def watch() -> None:
             time.sleep(0.1)
         if os.getppid() == agent:
             os.kill(agent, signal.SIGTERM)
-            time.sleep(5)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        os._exit(1)
 
     threading.Thread(target=look, daemon=True).start()
 

@@ -62,8 +62,8 @@ def _trajectories(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor) ->
     return Panel(
         [
             Line(levels, fan, color=5),
-            Line(sigmas, u.T[None], label="the chosen trajectory", color=0),
-            Points(sigmas[:, None, None], u[..., None], size=9, color=1),
+            Line(sigmas, u.T[None], label="the chosen trajectory", color=3),
+            Points(sigmas[:, None, None], u[..., None], label="its noisy point x", size=9, color=3),
         ],
         title="Trajectories of the probability-flow ODE",
         x_label="noise level σ",
@@ -99,13 +99,14 @@ def _answers(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor, end: Te
 def _density(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor) -> Panel:
     """Draw where noisy points lie, and the chosen one."""
     axis, at = _at_all_levels(sigmas, scale)
-    density = torch.stack([mixture.density(x, sigma) / s for (x, sigma), s in zip(at, scale, strict=True)])
+    density = torch.stack([mixture.density(x, sigma) for x, sigma in at])
+    density /= density.amax(dim=1, keepdim=True)  # else the peaks of low noise would flatten all others
     return Panel(
         [
             Area(axis, density[:, None], color=2),
-            Points(u[..., None], torch.zeros_like(u)[..., None], size=9, color=0),
+            Points(u[..., None], torch.zeros_like(u)[..., None], label="the noisy point x", size=9, color=3),
         ],
         title="Where noisy points lie",
         x_label="c_in(σ) · x",
-        y_label="density",
+        y_label="density (largest = 1)",
     )

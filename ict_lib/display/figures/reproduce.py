@@ -26,7 +26,7 @@ def learning_explorer(record: Record, seed: int | None = None) -> Explorer | Non
     pictures = {step: path for step in distances if (path := place / f"step-{step:09d}.png").exists()}
     if len(pictures) < 2:
         return None
-    sheets = np.stack([_levels(plt.imread(path)) for path in pictures.values()])
+    sheets = np.stack([levels(plt.imread(path)) for path in pictures.values()])
     return _explorer(list(pictures), sheets, [distances[step] for step in pictures])
 
 
@@ -49,7 +49,7 @@ def _explorer(steps: list[int], sheets: np.ndarray, distances: list[float]) -> E
     )
 
 
-def _levels(picture: np.ndarray) -> np.ndarray:
+def levels(picture: np.ndarray) -> np.ndarray:
     """Reduce an enlarged picture, from 0 to 1, ``[rows, columns, 3]``, to its own pixels, grey to one channel."""
     levels = np.rint(picture[..., :3] * 255).astype(np.uint8)
     for zoom in (4, 2):

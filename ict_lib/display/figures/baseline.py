@@ -1,0 +1,71 @@
+"""Figures of the notebook that compares variants of a run."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from ict_lib.display.explorer import Explorer, Image, Line, Panel, Points, Slider
+from ict_lib.display.figures.reproduce import levels
+from ict_lib.run.study import SAMPLES, Study
+
+
+def study_explorer(study: Study, key: str, label: str, variants: Sequence[str] = (), floor: float = 0.0) -> Explorer:
+    """Step through the variants of a study: samples from the same noise, and a distance of all seeds.
+
+    Args:
+        study: whose trainings of these variants are done.
+        key: of the distance, such as ``frechet_features_1_step``.
+        label: what the distance is.
+        variants: in the order of the slider; all of the study's where there are none.
+        floor: what fresh data have, drawn as a dashed line; 0 for none.
+    """
+    variants = list(variants) or list(study.run.variants)
+    values = [study.result(key, variant) for variant in variants]
+    most = max(map(len, values))
+    seeds = np.array([[*found, *[np.nan] * (most - len(found))] for found in values]).T  # [seed, variant]
+    place, now = np.arange(1, len(variants) + 1, dtype=float), np.arange(1, len(variants) + 1)[:, None]
+    marks = [Points(place, row, size=5, color=0) for row in seeds]
+    marks += [Line(place, np.full(len(place), floor), label="fresh data", color=2, dashed=True)] if floor else []
+    marks += [Points(now * np.ones(most), seeds.T, size=10, color=1)]
+    axes = {"x_label": "position of the slider", "y_label": label, "y_scale": "log"}
+    return Explorer(
+        sliders=[Slider("variant", variants, start=len(variants) - 1)],
+        panels=[_samples(study, variants), Panel(marks, title="All seeds", **axes)],
+        caption="Each sample keeps its place, because all variants start from the same noise. One dot a seed: "
+        "where the dots of two variants mix, this study does not part them.",
+    )
+
+
+def _samples(study: Study, variants: list[str]) -> Panel:
+    """Draw the samples that are kept of each variant: a sheet of images, or points."""
+    folder, title = study.folder / SAMPLES, "One-step samples of the first seed"
+    if (folder / f"{variants[0]}.npy").exists():
+        drawn = np.stack([np.load(folder / f"{variant}.npy")[0].astype(np.float32) for variant in variants])
+        ends = {"x_range": (-1.2, 1.2), "y_range": (-1.2, 1.2), "square": True}
+        return Panel([Points(drawn[..., 0], drawn[..., 1], size=2.5, color=0)], title=title, **ends)
+    sheets = np.stack([levels(plt.imread(folder / f"{variant}.png")) for variant in variants])
+    return Panel([Image(sheets, (0, 255), sheets.ndim == 4)], title=title)
+
+
+def dots(ax: Axes, study: Study, key: str, variants: Sequence[str] = (), marks: dict[str, float] | None = None) -> None:
+    """Draw one result of each variant, a dot a seed and a bar at the median, from top to bottom; log scale.
+
+    Args:
+        ax: to draw on.
+        study: whose trainings of these variants are done.
+        key: of the result.
+        variants: from top to bottom; all of the study's where there are none.
+        marks: name -> value of what a number is compared with, drawn as dashed lines.
+    """
+    variants = list(variants) or list(study.run.variants)
+    for row, variant in enumerate(variants):
+        values = study.result(key, variant)
+        ax.plot(values, [row] * len(values), "o", color="C0", alpha=0.7, markersize=5)
+        ax.plot([np.median(values)] * 2, [row - 0.35, row + 0.35], color="C1", linewidth=2)
+    for name, value in (marks or {}).items():
+        ax.axvline(value, color="0.5", linestyle="--", linewidth=1)
+        ax.text(value, -0.7, name, fontsize=8, ha="center", va="bottom")
+    ax.set(xscale="log", ylim=(len(variants) - 0.4, -0.6))
+    ax.set_yticks(range(len(variants)), variants, fontsize=8)

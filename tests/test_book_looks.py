@@ -1,0 +1,139 @@
+"""How the built pages read: light, whole at each width and on paper, by keyboard, by search, on a slow machine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.test_book_pages import CHAPTERS, PAGES, base, complaints, open_page, set_theme, violations
+
+__all__ = ["base"]  # a fixture
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_light(browser, served_book, page):
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    try:
+        open_page(browser, served_book, page)
+        messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    finally:
+        browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+    kinds = {
+        m["params"]["requestId"]: m["params"]["type"] for m in messages if m["method"] == "Network.responseReceived"
+    }
+    received = [m["params"] for m in messages if m["method"] == "Network.dataReceived"]
+    assert sum(data["dataLength"] for data in received if kinds.get(data["requestId"]) != "Image") <= 1_500_000
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_picture_is_said_in_words(browser, served_book, page):
+    open_page(browser, served_book, page)
+    said = browser.execute_script("return [...document.querySelectorAll('.cell_output img')].map((image) => image.alt)")
+    assert [words for words in said if len(words) <= 40 or ".png" in words] == []
+
+
+# What is wider than its place, by its own scroll bar or beyond it.
+WIDER = """
+return [...document.querySelectorAll(arguments[0])]
+  .filter((e) => e.getBoundingClientRect().width)
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
+  .map((e) => `${e.scrollWidth} > ${e.clientWidth}: ${e.textContent.trim().slice(0, 60)}`)
+"""
+CODE, TABLES = ".bd-article pre", ".bd-article :is(.text_html:has(table), .pst-scrollable-table-container)"
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_code_and_tables_fit_the_column_and_the_paper(browser, served_book, emulate, page):
+    for width, medium in ((1300, "screen"), (720, "print")):
+        emulate(width, medium)
+        open_page(browser, served_book, page)
+        browser.execute_script("for (const fold of document.querySelectorAll('details')) fold.open = true")
+        assert not browser.execute_script(WIDER, f"{CODE}, {TABLES}"), medium
+    emulate(400)
+    open_page(browser, served_book, page)
+    assert not browser.execute_script(WIDER, CODE)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_on_paper_ink_is_dark_and_answers_are_open(browser, served_book, emulate, page):
+    open_page(browser, served_book, page)
+    set_theme(browser, "dark")
+    open_before = browser.execute_script("return document.querySelectorAll('details[open]').length")
+    emulate(720, "print")
+    assert not violations(browser, "article")
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "light"
+    closed = "[...document.querySelectorAll('details:not(.above-input) > :last-child')].filter((e) => !e.offsetHeight)"
+    assert browser.execute_script(f"return {closed}.length") == 0
+    emulate(1300)
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    assert browser.execute_script("return document.querySelectorAll('details[open]').length") == open_before
+
+
+def test_the_keyboards_place_is_seen(browser, served_book):
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, served_book, CHAPTERS[0])
+    bare, seen = [], 0
+    for _ in range(14):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        found = browser.execute_script(
+            "const e = document.activeElement, s = getComputedStyle(e);"
+            "const ring = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 || s.boxShadow !== 'none';"
+            "return [e.outerHTML.slice(0, 90), ring, e.matches('button')]"
+        )
+        seen += found[2]
+        if not found[1]:
+            bare.append(found[0])
+    assert seen >= 3
+    assert not bare
+
+
+def test_a_search_shows_what_stands_around_the_words(browser, base):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    open_page(browser, base, "search.html?q=teacher#")
+    WebDriverWait(browser, 20).until(lambda page: page.find_elements("css selector", "#search-results p.context"))
+    excerpts = [excerpt.text for excerpt in browser.find_elements("css selector", "#search-results p.context")]
+    assert len(excerpts) >= 3
+    assert all("teacher" in excerpt.lower() for excerpt in excerpts)
+    assert not [excerpt for excerpt in excerpts if "\\" in excerpt]
+    assert not complaints(browser)
+
+
+# Moves a slider once a frame; gives the seconds from each event to the end of its frame, sorted.
+FRAMES = """
+const [slider, done] = arguments, found = [];
+const painted = () => new Promise((next) => {
+  const channel = new MessageChannel();
+  channel.port1.onmessage = next;
+  channel.port2.postMessage(0);
+});
+(async () => {
+  for (let i = 0; i < 30; i += 1) {
+    await new Promise((next) => requestAnimationFrame(next));
+    const start = performance.now();
+    slider.value = i % (Number(slider.max) + 1);
+    slider.dispatchEvent(new Event('input'));
+    await painted();
+    found.push(performance.now() - start);
+  }
+  done(found.sort((a, b) => a - b));
+})();
+"""
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_sliders_keep_up_on_a_slow_machine(browser, served_book, page):
+    open_page(browser, served_book, page)
+    browser.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 4})
+    try:
+        for slider in browser.find_elements("css selector", ".ict-explorer input"):
+            browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+            medians = (browser.execute_async_script(FRAMES, slider)[15] for _ in range(3))  # others use the machine too
+            assert any(median <= 50 for median in medians)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
