@@ -30,6 +30,7 @@ BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"  # where Jupyter Book looks
 KEYS = BUILD / "executed_from.json"
 RECORDS = {".yaml", ".json", ".jsonl", ".png"}
+WEIGHTS = "half.safetensors"  # that a page carries
 PASSING = {"__pycache__", ".ipynb_checkpoints", ".partial", "preview", "checkpoints"}  # made by running, not read
 # What a page shows must not depend on the caller's environment: not its figures, kernel, library, threads or encoding.
 SET = {
@@ -116,7 +117,7 @@ def key(page: str) -> str:
         library = reached("\n".join(source for source, _ in cells))
     except SyntaxError:  # a cell with an error or with IPython's own commands
         library = kept((ROOT / "ict_lib").rglob("*"))
-    records = (path for path in (ROOT / "runs").rglob("*") if path.suffix in RECORDS)
+    records = (path for path in (ROOT / "runs").rglob("*") if path.suffix in RECORDS or path.name == WEIGHTS)
     read_too = kept([*records, *(ROOT / "book").glob("*.csv"), ROOT / "requirements.txt"])
     settings = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
     return digest({*library, *read_too}, json.dumps([cells, settings.get("repository")], sort_keys=True))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ict_lib.checks import require, require_known
-from ict_lib.config import read_run, run_from
+from ict_lib.config import Run, read_run, run_from
 from ict_lib.data import DATASETS
 from ict_lib.data.cache import data_folder
 from ict_lib.files import project_root
@@ -78,6 +78,23 @@ def rounding(parser: ArgumentParser, words: list[str]) -> Namespace:
     return given
 
 
+def live(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Keep a run's weights for the page, in half precision."""
+    parser.add_argument("run", help="that is finished, with an MLP without labels, such as digits/live")
+    parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
+    given = parser.parse_intermixed_args(words)
+    left = record.read(given.run)
+    left.weights(given.seed)
+    check_plain(left.run)
+    return given
+
+
+def check_plain(run: Run) -> None:
+    """Refuse a model that the page cannot compute."""
+    plain = run.network == "mlp" and not run.conditional
+    require(plain, "network, conditional", (run.network, run.conditional), "('mlp', False), for the page,")
+
+
 def export(parser: ArgumentParser, words: list[str]) -> Namespace:
     """Write a run's model for diffusers."""
     parser.add_argument("run", help="that is finished, such as digits/adm-small")
@@ -129,6 +146,7 @@ COMMANDS = {  # name -> what takes and checks its words, and the module whose ``
     "plan": (plan, "ict_lib.scale.plan"),
     "bench": (bench, "ict_lib.scale.bench"),
     "rounding": (rounding, "ict_lib.scale.rounding"),
+    "live": (live, "ict_lib.export.live"),
     "export": (export, "ict_lib.export.command"),
     "data": (data, "ict_lib.data.command"),
     "tensorboard": (tensorboard, "ict_lib.display.tensorboard"),

@@ -1,7 +1,8 @@
 """Sampling in one step, or in as many as there are noise levels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -49,15 +50,28 @@ def sample(
     """
     require(whole(num, 1), "num", num, "1 or more")
     require(whole(batch_size, 1), "batch_size", batch_size, "1 or more")
-    levels = [float(sigma) for sigma in sigmas]
-    falling = levels and all(a > b for a, b in pairwise([math.inf, *levels])) and levels[-1] >= model.sigma_min
-    require(falling, "sigmas", levels, f"falling levels, none below sigma_min = {model.sigma_min},")
+    levels = falling(sigmas, model.sigma_min)
     labelled = (num,) if label is None else tuple(label.shape)
     require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")
+    with without_dropout(model):
+        return _chain(model, (num, *shape), levels, generator, label, batch_size)
+
+
+def falling(sigmas: Sequence[float], sigma_min: float) -> list[float]:
+    """Return noise levels as numbers; a ValueError unless there are some, falling, none of them below ``sigma_min``."""
+    levels = [float(sigma) for sigma in sigmas]
+    holds = levels and all(a > b for a, b in pairwise([math.inf, *levels])) and levels[-1] >= sigma_min
+    require(holds, "sigmas", levels, f"falling levels, none below sigma_min = {sigma_min},")
+    return levels
+
+
+@contextmanager
+def without_dropout(model: ConsistencyModel) -> Iterator[None]:
+    """Put a model into evaluation mode, and every part of it back as it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return _chain(model, (num, *shape), levels, generator, label, batch_size)
+        yield
     finally:
         for module, training in modes:
             module.training = training

@@ -57,7 +57,8 @@ const check = (selector, property, least) => all(selector).forEach((element) => 
   const ink = getComputedStyle(element)[property];
   if (contrast(ink) < least) found.push(`${selector} ${ink} on ${paper}: ${contrast(ink).toFixed(2)} < ${least}`); });
 check('text', 'fill', 4.5); check('label', 'color', 4.5); check('output', 'color', 4.5);
-check('.ict-ends', 'color', 4.5); check('.ict-readout *', 'color', 4.5); check('.ict-caption', 'color', 4.5);
+check('.ict-button', 'color', 4.5); check('.ict-ends', 'color', 4.5);
+check('.ict-readout *', 'color', 4.5); check('.ict-caption', 'color', 4.5);
 check('.ict-line', 'stroke', 3); check('.ict-points', 'stroke', 3); check('.ict-area', 'fill', 3);
 return found;
 """
@@ -146,12 +147,13 @@ def test_page_fits_a_narrow_screen(browser, served_book, emulate, page):
 
 
 def saved_explorers(built_book: Path, page: str) -> list[dict]:
-    """The specification of each widget in the order of the page, from the page's own text."""
+    """The specification of each Explorer in the order of the page, from the page's own text."""
     text = (built_book / f"{page}.html").read_text("utf8")
     state = WIDGET_STATE.search(text)
     models = json.loads(state[1])["state"] if state else {}
     ids = re.findall(r'widget-view\+json">(\{.*?\})</script>', text)
-    return [models[json.loads(html.unescape(view))["model_id"]]["state"]["spec"] for view in ids]
+    specs = [models[json.loads(html.unescape(view))["model_id"]]["state"]["spec"] for view in ids]
+    return [spec for spec in specs if "sliders" in spec]
 
 
 def shown(figure) -> tuple[list[str], list[str]]:
@@ -184,7 +186,7 @@ def test_sliders_move_their_pictures(browser, base, built_book, page):
 
     open_page(browser, base, page)
     specs = saved_explorers(built_book, page)
-    figures = browser.find_elements("css selector", ".ict-explorer")
+    figures = browser.find_elements("css selector", ".ict-explorer:not(.ict-live)")
     assert len(figures) == len(specs)
     for figure, spec in zip(figures, specs, strict=True):
         check_texts(figure, spec, positions(figure))
@@ -209,6 +211,22 @@ def test_sliders_move_their_pictures(browser, base, built_book, page):
             assert positions(figure)[axis] > 0
             check_texts(figure, spec, positions(figure))
             assert browser.execute_script(PICTURES, figure) != seen[-1]
+    assert not complaints(browser)
+
+
+def test_live_models_compute_on_the_page(browser, base):
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, base, "book/consistency_model")
+    point, sheet = browser.find_elements("css selector", ".ict-live")
+    sheets = "return [...arguments[0].querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
+    before = browser.execute_script(sheets, sheet)
+    sheet.find_element("css selector", "button").send_keys(Keys.ENTER)
+    point.find_element("css selector", "input").send_keys(Keys.HOME)
+    browser.execute_async_script("const [done] = arguments; setTimeout(() => requestAnimationFrame(() => done()), 50)")
+    assert all(new != old for new, old in zip(browser.execute_script(sheets, sheet), before, strict=True))
+    exact, model, distance = (one.text for one in point.find_elements("css selector", ".ict-readout strong"))
+    assert (exact, distance) == (model, "0.000")  # at sigma_min the model is the identity
     assert not complaints(browser)
 
 

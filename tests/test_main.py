@@ -50,6 +50,9 @@ REFUSED = [
     ("rounding digits/itc", "did you mean 'digits/ict'"),
     ("rounding digits/ict --samples 0", "samples is 0: 1 <= samples"),
     ("rounding digits/ict", "`make run RUN=digits/ict` makes them"),
+    ("live digits/itc", "did you mean 'digits/ict'"),
+    ("live digits/ict --seed 99", "seed is 99: one of the run's"),
+    ("live digits/ict", "`make run RUN=digits/ict` makes them"),
     ("export digits/itc folder", "did you mean 'digits/ict'"),
     ("export digits/ict folder --seed 99", "seed is 99: one of the run's"),
     ("export cifar10/ict folder", "`make run RUN=cifar10/ict` makes it"),
@@ -71,7 +74,7 @@ def test_help_lists_every_command(capsys):
     listed = [
         line.split()[0] for line in capsys.readouterr().out.split("COMMAND\n")[1].splitlines() if line[:4] == "    "
     ]
-    assert set(listed) >= set(COMMANDS) == {"run", "plan", "bench", "rounding", "export", "data", "tensorboard"}
+    assert set(listed) >= set(COMMANDS) == {"run", "plan", "bench", "rounding", "live", "export", "data", "tensorboard"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

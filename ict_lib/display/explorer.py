@@ -15,7 +15,12 @@ from ict_lib.display.parts import Area, Image, Line, Panel, Points, Readout, Sli
 
 __all__ = ["Area", "Explorer", "Image", "Line", "Panel", "Points", "Readout", "Slider"]
 
-_HERE = Path(__file__).parent
+PARTS = ("explorer_scales.js", "explorer_drawing.js", "explorer_parts.js")
+
+
+def module(*names: str) -> str:
+    """Join files of this folder into one module for the browser, in the order in which they need each other."""
+    return "\n".join(Path(__file__).with_name(name).read_text("utf8") for name in names)
 
 
 class Explorer(anywidget.AnyWidget):
@@ -45,10 +50,8 @@ class Explorer(anywidget.AnyWidget):
         ... )
     """
 
-    # One module for the browser: the pure functions first, then what draws with them, then what holds all together.
-    _parts = ("explorer_scales.js", "explorer_drawing.js", "explorer.js")
-    _esm = "".join((_HERE / part).read_text("utf8") for part in _parts)
-    _css = (_HERE / "explorer.css").read_text("utf8")
+    _esm = module(*PARTS, "explorer.js")
+    _css = module("explorer.css")
 
     index = traitlets.List(traitlets.Int()).tag(sync=True)
     spec = traitlets.Dict().tag(sync=True)
