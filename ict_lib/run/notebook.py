@@ -124,7 +124,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     import papermill  # half a second that a refused run need not wait for
     from nbclient.exceptions import DeadKernelError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     os.environ.pop("MPLBACKEND", None)  # another than the kernel's own would drop the figures
     root, folder = project_root(), results_folder(run.name)
     running, source = folder / "running.ipynb", str(root / run.notebook)

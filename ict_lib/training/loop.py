@@ -169,7 +169,8 @@ class Training(Iterator[Metrics]):
         """Say what happened, and from where the training could go on with other settings."""
         newest = checkpoint.newest(self.place) if self.place else None
         left = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint"
-        return FloatingPointError(f"{what}: stopped; {left}")
+        advice = "a lower learning_rate or precision=fp32 may help, under another name"
+        return FloatingPointError(f"{what}: stopped; {left}; {advice}")
 
     def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
         """Gather what is known after this step."""
