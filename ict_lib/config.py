@@ -240,7 +240,8 @@ def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
     values = whole.get("run") if isinstance(whole, dict) else None
     rule = "a mapping of fields, as in runs/digits/ict.yaml,"
     require(isinstance(values, dict), f"run in {path}", values, rule)
-    require(len(whole) == 1, f"what is beside run in {path}", [key for key in whole if key != "run"], "nothing")
+    beside = [key for key in whole if key != "run"] if path.suffix == ".yaml" else []  # a manifest holds more
+    require(not beside, f"what is beside run in {path}", beside, "nothing")
     text = " ".join(changes).strip()  # a value may hold spaces: a change begins where a name and "=" stand
     for change in re.split(r"\s+(?=[^\s=,:'\"\[\]{}]+=)", text) if text else ():
         key, equals, text = change.partition("=")

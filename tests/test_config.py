@@ -384,6 +384,11 @@ def test_a_run_file_or_change_that_is_none_is_refused_in_one_line(tmp_path, monk
         read_run(name, changes, ROOT)
 
 
+def test_a_manifest_can_be_run_again():
+    run = run_from(read_run(str(ROOT / "runs" / "digits" / "ict" / "manifest.json"), [], ROOT))
+    assert identity(run, 0) == identity(run_from(read_run("digits/ict", [], ROOT)), 0)
+
+
 @pytest.mark.parametrize("kind", ["none", "folder", "link", "loop", "pipe"])
 def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "run.yaml"

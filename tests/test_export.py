@@ -324,7 +324,7 @@ def test_a_lowest_level_at_which_diffusers_gives_nan_is_refused(folder):
 
 def test_without_diffusers_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(RuntimeError, match=r"the export needs the package diffusers .*: pip install diffusers"):
+    with pytest.raises(RuntimeError, match=r"the export needs a package .*-m pip install diffusers"):
         saved(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 

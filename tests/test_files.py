@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from ict_lib.files import (
     SIGNALS,
     Stopped,
+    command,
     hearing,
     hold,
     json_lines,
@@ -71,7 +73,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch, moment)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*moment, full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
@@ -156,6 +158,22 @@ def test_what_stopped_passes_between_processes():
 
 
 # Errors
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_stands_in_the_place_of_a_folder_is_named(tmp_path, kind):
+    place = tmp_path / "a"
+    place.touch() if kind == "file" else place.symlink_to("nothing")
+    with pytest.raises(NotADirectoryError, match=f"no folder: remove it, or choose another name: '{place}'"):
+        hold(place)
+
+
+def test_a_command_names_the_python_that_runs_it_from_where_one_stands(tmp_path, monkeypatch):
+    python = tmp_path / "in it" / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert shlex.split(command("data", "ring")) == [str(python), "-m", "ict_lib", "data", "ring"]
+    monkeypatch.chdir(tmp_path)
+    assert command("data", "a b") == "'in it/python' -m ict_lib data 'a b'"
 
 
 def test_outside_of_the_project_the_message_says_what_to_do(tmp_path):

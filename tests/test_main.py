@@ -116,6 +116,31 @@ def test_what_is_refused_is_said_in_one_line_and_nothing_is_started_or_left(line
     assert said in refuse(line.split(), capsys, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "Say which: make run RUN=digits/ict"),
+        (["run", "DRY=1"], "Say which"),
+        (["run", "RUN=digits/itc", "SET="], "did you mean 'digits/ict'"),
+        (["run", "RUN=a b", "DRY=0"], "unknown run 'a b'"),
+        (["run", "RUN=digits/ict", "SET=seeds=[0, 1] steps=0"], "steps is 0: "),
+        (["run", "RUN=digits/ict", "SET=network_options={width:8,blocks:0}"], "unknown option 'width:8'"),
+        (["run", "RUN=digits/ict", "SET=steps=3; echo 'started' #"], "steps is \"3; echo 'started' #\""),
+        (["plan", "RUN=digits/ict", "GPUS=-1"], "processes is -1"),
+        (["plan", "RUN=digits/ict", "GPUS=abc"], "invalid int value: 'abc'"),
+        (["bench", "CASES=zzz"], "case is 'zzz'"),
+        (["serve", "PORT=abc"], "PORT is 'abc'"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_make_passes_words_on_as_they_are_and_ends_with_what_was_refused(words, said):
+    whole = ["make", "-o", ".venv/.ready", f"PYTHON={sys.executable}", *words]
+    done = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("make: ")]
+    assert (done.returncode, len(lines)) == (2, 1), lines
+    assert said in lines[0]
+
+
 def test_copies_of_weights_that_are_not_there_are_refused(project, capsys, monkeypatch):
     monkeypatch.setenv("ICT_INCEPTION", str(project / "none.pth"))
     assert "ICT_INCEPTION is" in refuse(["run", "digits/ict"], capsys, monkeypatch)

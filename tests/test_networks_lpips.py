@@ -242,5 +242,5 @@ def test_a_missing_package_and_a_wrong_path_too(monkeypatch, weights, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ICT_VGG16 is '.*none\.pth'"):
         train(run())
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(RuntimeError, match=r"LPIPS needs the package lpips .*: pip install lpips"):
+    with pytest.raises(RuntimeError, match=r"LPIPS needs a package .*-m pip install lpips"):
         train(run())

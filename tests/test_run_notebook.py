@@ -196,16 +196,20 @@ def test_a_failure_leaves_the_record_alone_and_the_notebook_with_its_error(proje
     assert names(folder) == LEFT
     before, trained = contents(folder), weights.stat().st_mtime_ns
 
+    why = {"fail": "ZeroDivisionError: after the training", "die": "the kernel was killed"}
     for way, name in {"fail": ["ZeroDivisionError"], "die": []}.items():
         (project / way).touch()
         failed = run_command("short", cwd=project)
         (project / way).unlink()
         assert failed.returncode == 1, failed.stderr
-        assert failed.stderr.endswith("failed: the notebook with its error is runs/tiny/failed.ipynb\n")
+        said = [line for line in failed.stderr.splitlines() if line.startswith("failed: ")]
+        assert len(said) == 1
+        assert why[way] in said[0]
+        assert said[0].endswith(" (runs/tiny/failed.ipynb shows where)")
+        assert "Traceback" not in failed.stderr
         assert errors(folder / "failed.ipynb") == name
         assert names(folder) == LEFT | {"failed.ipynb"}
         assert {key: value for key, value in contents(folder).items() if key != "failed.ipynb"} == before
-    assert "after the training" not in failed.stderr
 
     assert run_command("short", cwd=project).returncode == 0
     assert names(folder) == LEFT
@@ -293,6 +297,9 @@ def test_the_page_by_plain_papermill_and_once_more_by_the_command_which_recognis
     refused = subprocess.run([*papermill, "-y", "run: {stpes: 3}"], **options)
     assert refused.returncode != 0
     assert "unknown parameter 'stpes': did you mean 'steps'?" in refused.stderr
+    refused = subprocess.run([*papermill, "-p", "steps", "3"], **options)
+    assert refused.returncode != 0
+    assert "a parameter beside run is 'steps'" in refused.stderr
     assert names(project / "runs") & {"tiny", "preview"} == set()
 
     done = subprocess.run([*papermill, "-f", "runs/tiny.yaml"], **options)

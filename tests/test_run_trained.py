@@ -114,7 +114,9 @@ def test_a_run_without_record_or_weights_names_the_command(project, capsys):
         trained_model("digits/adm-small")
     finished()
     weights_of(5).unlink()
-    with pytest.raises(FileNotFoundError, match=r"seed-5/weights.safetensors is missing: .*`make run RUN=digits/adm"):
+    with pytest.raises(
+        FileNotFoundError, match=r"seed-5/weights.safetensors is missing: .*`make run RUN=runs/digits/adm-small/manif"
+    ):
         trained_model("digits/adm-small", 5)
     assert main(["export", "digits/adm-small", "made", "--seed", "5"]) == 2
     assert "seed-5/weights.safetensors is missing" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A folder that diffusers' ``ConsistencyModelPipeline`` loads, written by diffusers itself."""
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +35,7 @@ def save_pipeline(folder: Path, model: ConsistencyModel, sigma_max: float = 80.0
     try:
         from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, UNet2DModel  # seconds
     except ImportError as error:
-        raise RuntimeError(f"the export needs the package diffusers ({error}): pip install diffusers") from None
+        raise RuntimeError(f"the export needs a package ({error}): {sys.executable} -m pip install diffusers") from None
     with torch.device("meta"):
         unet = UNet2DModel(**config)
     unet.load_state_dict(unet_weights(model.network.state_dict()), assign=True)

@@ -1,6 +1,7 @@
 """The network of LPIPS: VGG16's features of two images, compared place by place; its weights are files."""
 
 import functools
+import sys
 import warnings
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def perceptual_network(device: torch.device) -> nn.Module:
     try:
         from lpips import LPIPS  # 2 s to import: only for those who ask for this distance
     except ImportError as error:
-        raise RuntimeError(f"LPIPS needs the package lpips ({error}): pip install lpips") from None
+        raise RuntimeError(f"LPIPS needs a package ({error}): {sys.executable} -m pip install lpips") from None
     state = torch.load(vgg16_weights(), map_location="cpu", weights_only=True)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's, about arguments that the package gives it

@@ -130,7 +130,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     root, folder, asked = project_root(), results_folder(run.name), []
     _set_environment(root)
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))  # ours

@@ -49,7 +49,8 @@ class Record:
         require(seed in self.run.seeds, "seed", seed, f"one of the run's, {self.run.seeds},")
         path = self.folder / f"seed-{seed}" / WEIGHTS
         if not path.is_file():
-            make = f"`make run RUN={self.name}` makes them"
+            file = self.name if self.name in run_names(project_root()) else f"runs/{self.name}/manifest.json"
+            make = f"`make run RUN={file}` makes them"
             raise FileNotFoundError(f"{path} is missing: weights are not kept in git; {make}")
         return path
 

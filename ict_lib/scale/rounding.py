@@ -21,7 +21,7 @@ from torch import Tensor
 from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
-from ict_lib.files import results_folder, write_json
+from ict_lib.files import command, results_folder, write_json
 from ict_lib.grid import karras_sigmas
 from ict_lib.objective import levels
 from ict_lib.recipe import Recipe
@@ -167,7 +167,7 @@ def read_rounding(name: str) -> dict[str, Any]:
     """
     path = results_folder(name) / FILE
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: `python -m ict_lib rounding {name}` makes it")
+        raise FileNotFoundError(f"{path} is missing: `{command('rounding', name)}` makes it")
     return json.loads(path.read_text("utf8"))
 
 

@@ -55,9 +55,9 @@ def stopped(folder: Path | None, number: int) -> Stopped:
 def diverged(folder: Path | None, what: str) -> FloatingPointError:
     """Say what happened, and from where the training could go on with other settings."""
     found = newest(folder)
-    return FloatingPointError(
-        f"{what}: stopped; {f'the last good checkpoint is {found}' if found else 'there is no checkpoint'}"
-    )
+    left = f"the last good checkpoint is {found}" if found else "there is no checkpoint"
+    advice = "a lower learning_rate or precision=fp32 may help, under another name"
+    return FloatingPointError(f"{what}: stopped; {left}; {advice}")
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
