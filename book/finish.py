@@ -25,7 +25,7 @@ MATHJAX = ROOT / "node_modules" / "mathjax"
 TAG = re.compile(r"\\tag\{(.*?)\}")
 # Font Awesome's script draws the icons again that its font, in the theme's style sheet, shows.
 NEEDLESS = re.compile(r"scripts/fontawesome\.js|mathjax|^window\.MathJax")
-UNSPOKEN = ".headerlink, script, style, mjx-math, summary, .sd-d-none"
+UNSPOKEN = ".headerlink, script, style, mjx-math, summary, .tag_hide-input .cell_input"
 
 
 def typeset(formulas: list[tuple[str, bool]]) -> tuple[list[str], str]:

@@ -110,6 +110,7 @@ def emulate(browser):
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium})
+        browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")  # events come
 
     yield set_up
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

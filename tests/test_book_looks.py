@@ -66,8 +66,9 @@ def test_on_paper_ink_is_dark_and_answers_are_open(browser, served_book, emulate
     emulate(720, "print")
     assert not violations(browser, "article")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "light"
-    closed = "[...document.querySelectorAll('details:not(.above-input) > :last-child')].filter((e) => !e.offsetHeight)"
-    assert browser.execute_script(f"return {closed}.length") == 0
+    answers = "details:not(.tag_hide-input > *) > :last-child"
+    heights = "return [...document.querySelectorAll(arguments[0])].map((answer) => answer.offsetHeight)"
+    assert all(browser.execute_script(heights, answers))
     emulate(1300)
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
     assert browser.execute_script("return document.querySelectorAll('details[open]').length") == open_before

@@ -13,7 +13,7 @@ const page = document.documentElement;
 let before = null;
 function toPaper() {
   if (before) return;
-  const closed = [...document.querySelectorAll("details:not([open], .above-input)")];
+  const closed = [...document.querySelectorAll("details:not([open], .tag_hide-input > *)")];
   before = { theme: page.dataset.theme, closed };
   page.dataset.theme = "light";
   for (const answer of closed) answer.open = true;
