@@ -125,7 +125,7 @@ def test_what_is_refused_is_said_in_one_line_and_nothing_is_started_or_left(line
         (["run", "RUN=a b", "DRY=0"], "unknown run 'a b'"),
         (["run", "RUN=digits/ict", "SET=seeds=[0, 1] steps=0"], "steps is 0: "),
         (["run", "RUN=digits/ict", "SET=network_options={width:8,blocks:0}"], "unknown option 'width:8'"),
-        (["run", "RUN=digits/ict", "SET=steps=3; echo 'started' #"], "steps is \"3; echo 'started' #\""),
+        (["run", "RUN=digits/ict", "SET=steps=3; echo 'started'"], "steps is \"3; echo 'started'\""),
         (["plan", "RUN=digits/ict", "GPUS=-1"], "processes is -1"),
         (["plan", "RUN=digits/ict", "GPUS=abc"], "invalid int value: 'abc'"),
         (["bench", "CASES=zzz"], "case is 'zzz'"),

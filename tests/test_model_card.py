@@ -125,8 +125,8 @@ def test_every_record_gives_a_card_with_its_numbers(path):
     card = model_card(manifest)
     assert manifest == before
     assert [name for name in headings(card) if name != "Where the values come from"] == HEADINGS
-    fids = [result["frechet_pixels_1_step"] for result in manifest["results"]]
-    assert f"| Fréchet distance, pixels | {median(fids):.3g}" in card
+    distances = [result["sliced_wasserstein_1_step"] for result in manifest["results"]]
+    assert re.search(rf"^\| Sliced Wasserstein distance.* \| {median(distances):.3g}", card, re.MULTILINE)
     assert all(f"{manifest[key]:,.0f}" in card for key in ("seconds", "images_seen"))
     assert not re.search(r"None|nan|\{[a-z]", card.split("## Recipe")[0])
     assert card.endswith(".\n")
