@@ -18,7 +18,7 @@ from ict_lib.training.step import Learner
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs"
 NAMES = sorted(path.relative_to(RUNS).with_suffix("").as_posix() for path in RUNS.rglob("*.yaml"))
-SCALE = [name for name in NAMES if not name.startswith("digits/")]
+SCALE = [name for name in NAMES if not name.startswith(("digits/", "ring/"))]
 PAPER = [name for name in SCALE if not name.startswith("fashion-mnist/")]
 
 # Typed from the notes on the paper, by run: setting -> value and mark. What stands for iCT on a data set stands for
