@@ -76,10 +76,11 @@ def test_code_cells_are_short_and_exercises_folded(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_predict_question_folds_an_answer_that_names_a_misconception(chapter):
+def test_each_predict_question_folds_an_answer_that_names_a_misconception(chapter):
     folded = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", text(chapter), re.DOTALL)
-    assert len(folded) == 1
-    assert len(folded[0].split()) > 30
+    questions = re.findall(r"^## Predict$|^\*\*Predict\.\*\*", text(chapter), re.MULTILINE)
+    assert len(folded) == len(questions) >= 1
+    assert all(len(answer.split()) > 30 for answer in folded)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
