@@ -1,6 +1,9 @@
 """The page that trains: its JavaScript computes what ict_lib computes, and what a reader sees and copies is true."""
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ import torch
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.small import TOYS
-from ict_lib.display.playground import run_node
+from ict_lib.display.figures.playground import NAMES, still, table
+from ict_lib.display.playground import HERE, Playground, bundle, quote, run_node, train
 from ict_lib.display.playground.network import FEATURES, PlainMLP
+from ict_lib.display.playground.tours import TOURS
 from ict_lib.exact.distances import sliced_wasserstein
 from ict_lib.grid import karras_sigmas
 from ict_lib.group import Alone
@@ -21,6 +26,7 @@ from ict_lib.techniques.embedding import FourierFeatures
 from ict_lib.techniques.teacher import ema_decay
 from ict_lib.training.step import Learner, Shard, training_step
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = [20, 32, 32, 32, 4]  # of the layers in JavaScript, padded: 2 + 16 inputs, 2 outputs
 DATA = ["ring", "two_moons", "spiral", "checkerboard"]
 close = np.testing.assert_allclose
@@ -296,3 +302,197 @@ def test_painted_points_lie_in_the_painted_cells():
     assert ((top[:, 0] < -0.9) & (top[:, 1] > 0.9)).all()
     rest = points[points[:, 1] <= 0]
     assert ((rest[:, 0] > 0.9) & (rest[:, 1] < -0.9)).all()
+
+
+# --- what a reader copies ---
+
+STATE = """
+import * as page from "./state.js";
+import { override } from "./recipe.js";
+"""
+
+
+def copied(left: str, data: str = "ring", seed: int = 3) -> str:
+    """What *copy as Python* gives for a run, by its preset and changes as in the address."""
+    script = STATE + "result = page.to_python(given.templates, page.from_address(given.address).state,"
+    script += " page.from_address(given.address).state.runs[0]);"
+    address = f"data={data}&seed={seed}&left={left}&right=iCT"
+    return run_node(script, {"templates": Playground().templates, "address": address})
+
+
+@pytest.mark.parametrize(
+    ("left", "data", "field", "value"),
+    [
+        ("iCT", "ring", "teacher", "student"),
+        ("CT", "two_moons", "fourier_scale", 16.0),
+        ("CT-tuned", "spiral", "s1", 40),
+        ("without-distance", "checkerboard", "distance", "squared_l2"),
+        ("iCT,s0:20,mu0:0.5", "painted", "s0", 20),
+    ],
+)
+def test_the_copied_python_trains_the_run_that_was_on_the_page(left, data, field, value, capsys):
+    """Run as it is, but shorter: that it ends where the page does takes minutes, and is the next test."""
+    code = copied(left, data)
+    assert "total_steps=10000" in code
+    namespace = {}
+    exec(
+        code.replace("total_steps=10000", "total_steps=40").replace("4_000", "100").replace("16_000", "400"), namespace
+    )
+    assert getattr(namespace["recipe"], field) == value
+    assert namespace["recipe"].dropout == 0
+    assert namespace["learner"].optimizer.param_groups[0]["lr"] == (5e-3 if left == "CT-tuned" else 2e-3)
+    assert namespace["data"].abs().max() < 1.2
+    assert len(re.findall(r"step\(s\): \d\.\d+ from the data", capsys.readouterr().out)) == 2
+
+
+@pytest.mark.slow
+def test_the_copied_python_ends_where_the_page_does(capsys):
+    """Other random numbers, the same method: collapse in one place, modes found in the other."""
+    ends = {}
+    for left in ("CT", "iCT"):
+        exec(copied(left), {})
+        ends[left] = [float(number) for number in re.findall(r"(\d\.\d+) from", capsys.readouterr().out)]
+    assert ends["CT"][0] > 0.25
+    assert ends["iCT"][0] < 0.06
+    assert ends["iCT"][1] < 0.03
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "data=ring&seed=0&steps=10000&speed=0&sigma=80&left=CT&right=iCT",
+        "data=two_moons&seed=7&steps=5000&speed=100&sigma=0.5&at=300&left=CT-tuned,mu0:0.2&right=iCT,s1:,s0:12",
+        "data=painted&seed=0&steps=20000&speed=0&sigma=80&cells=7ps&left=without-teacher&right=iCT,distance:l1",
+    ],
+)
+def test_an_address_says_the_whole_state(address):
+    script = STATE + "const { state, wrong } = page.from_address(given.address); result = [state, wrong,"
+    script += "page.to_address(state), page.from_address(page.to_address(state)).state];"
+    state, wrong, again, same = run_node(script, {"address": address})
+    assert wrong == []
+    assert same == state
+    assert dict(part.split("=") for part in again.split("&")) == dict(
+        part.split("=") for part in address.replace(",s1:", "").split("&")
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("data=rings", "data is rings; it must be one of ring, two_moons"),
+        ("seed=-1", "seed is -1; it must be a whole number from 0"),
+        ("seed=", "seed is ; it must be"),
+        ("steps=7", "one of 5000, 10000, 20000"),
+        ("sigma=1e9", "sigma is 1e9; it must be from 0.002 to 80"),
+        ("left=ICT", "unknown preset ICT"),
+        ("left=iCT,mu0:1", "mu0 is 1; it must be from 0.001 to 0.999"),
+        ("left=iCT,s0:2000", "s0 is 2000; it must be a whole number from 2 to 1280"),
+        ("left=iCT,s0:100,s1:50", "s0 = 100 is above s1 = 50"),
+        ("left=iCT,teacher:nobody", "teacher is nobody; it must be one of ema, student"),
+        ("left=iCT,learning_rates:1", "unknown field learning_rates"),
+        ("data=painted&cells=0", "no cell is painted"),
+        ("colour=red", "unknown part colour"),
+    ],
+)
+def test_what_is_wrong_in_an_address_is_left_out_and_said(address, rule):
+    script = STATE + "const { state, wrong } = page.from_address(given.address);"
+    script += "result = [wrong, page.to_address(state), page.to_address(page.from_address('').state)];"
+    wrong, state, start = run_node(script, {"address": address})
+    assert len(wrong) == 1
+    assert rule in wrong[0]
+    assert state.replace("data=painted", "data=ring").split("&cells")[0] in start or "painted" in state
+
+
+def test_every_tour_sets_up_runs_that_exist():
+    keys = [preset for tour in TOURS for preset in tour["runs"]]
+    recipes = run_node(STATE + "result = given.keys.map((key) => page.preset(key).recipe);", {"keys": keys})
+    assert all(a != b for a, b in zip(recipes[::2], recipes[1::2], strict=True))
+    assert len(TOURS) == 5
+
+
+# --- a training ---
+
+
+def test_the_same_seed_trains_the_same_and_another_one_not():
+    first, again, other = (train("iCT", seed=seed, total_steps=60) for seed in (0, 0, 1))
+    assert first["weights"] == again["weights"]
+    assert first["weights"] != other["weights"]
+    assert [step for step, *_ in first["distances"]] == list(range(0, 61, 3))
+    assert len(first["losses"]) == 60
+    assert len(first["samples"][0]) == 2000
+
+
+def test_both_runs_see_the_same_data_and_noise():
+    """At step 0 the models are equal, but for the embedding, and so are the samples that they give."""
+    script = """
+    import { PRESETS } from "./recipe.js";
+    import { Training } from "./train.js";
+    result = PRESETS.filter(([key]) => ["iCT", "without-teacher"].includes(key)).map(([, , recipe]) => {
+      const training = new Training({ recipe, data: "ring", cells: [], seed: 4, total_steps: 5000 });
+      const { batch } = training.advance();
+      return [[...batch.x], [...batch.noise], [...batch.uniform]];
+    });"""
+    first, second = run_node(script, {})
+    assert first == second
+
+
+@pytest.mark.slow
+def test_the_ring_separates_ct_tuned_ct_and_ict():
+    """The bars of the page, over the seeds of the record and one training anew."""
+    rows = json.loads((ROOT / "runs" / "playground.json").read_text("utf8"))
+    ends = {preset: [row for row in rows if (row["preset"], row["data"]) == (preset, "ring")] for preset in NAMES}
+    assert all(len(found) == 3 for found in ends.values())
+    assert max(row["one_step"] for row in ends["iCT"]) <= 0.05
+    assert max(row["two_steps"] for row in ends["iCT"]) <= 0.025
+    assert min(row["one_step"] for row in ends["CT"]) > 0.3
+    for row in ends["CT-tuned"]:
+        assert 0.05 < row["one_step"] < 0.3
+    run = train("iCT", seed=1)
+    recorded = next(row for row in ends["iCT"] if row["seed"] == 1)
+    assert run["distances"][-1][1:] == pytest.approx([recorded["one_step"], recorded["two_steps"]], rel=1e-3)
+
+
+# --- the module and the figure ---
+
+
+def test_the_bundle_is_one_module_without_imports_and_a_worker_without_exports():
+    module = bundle()
+    assert not re.findall(r"^import ", module, re.MULTILINE)
+    assert re.findall(r"^export .*$", module, re.MULTILINE) == ["export default { render: Playground.render };"]
+    assert len(module) < 100_000
+
+
+def test_the_javascript_is_small():
+    lines = [len(path.read_text("utf8").splitlines()) for path in HERE.glob("*.js")]
+    assert sum(lines) <= 1500
+    assert max(lines) <= 250
+
+
+def test_the_widget_carries_its_runs_without_what_only_the_still_picture_needs():
+    runs = [train(preset, total_steps=20) for preset in ("CT", "iCT")]
+    playground = Playground(runs)
+    assert [run["weights"] for run in playground.recorded] == [run["weights"] for run in runs]
+    assert all("samples" not in run for run in playground.recorded)
+    assert "20 steps on ring, seed 0" in repr(playground)
+    still(runs)  # draws
+
+
+def test_the_code_that_the_chapter_quotes_ends_with_its_function():
+    shown = quote("objective.js", "export function consistency_training_loss").data
+    assert shown.startswith("```javascript\nexport function consistency_training_loss(")
+    assert shown.endswith("\n}\n```")
+    with pytest.raises(ValueError, match=r"start is 'nothing'.*objective\.js"):
+        quote("objective.js", "nothing")
+
+
+def test_the_table_says_mean_and_range_and_what_is_missing():
+    rows = [{"preset": "CT", "data": "ring", "one_step": n / 10, "two_steps": 0.2} for n in (1, 2, 6)]
+    expected = {"recipe": "CT, constants as published", "one step": "0.300 (0.100 to 0.600)"}
+    assert table(rows, ["CT"])[0].items() >= expected.items()
+    with pytest.raises(ValueError, match="no run of preset 'iCT' on 'ring'"):
+        table(rows, ["iCT"])
+
+
+def test_a_script_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="nobody"):
+        run_node("result = nobody();", {})

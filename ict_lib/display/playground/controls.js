@@ -15,18 +15,16 @@ export function named(element, attributes) {
   return element;
 }
 
+const quiet = (control) => named(control, { "data-lm-suppress-shortcuts": "true" }); // in JupyterLab keys would edit the notebook
+
 export function button(text, onClick) {
   const element = Object.assign(html("button", "ict-button", text), { type: "button" });
   element.addEventListener("click", onClick);
-  element.dataset.lmSuppressShortcuts = "true"; // in JupyterLab keys would edit the notebook
-  return element;
+  return quiet(element);
 }
 
 // A control with its label above it.
-export function labelled(text, control) {
-  control.dataset.lmSuppressShortcuts = "true";
-  return add(html("label", "ict-field"), html("span", "", text), control);
-}
+export const labelled = (text, control) => add(html("label", "ict-field"), html("span", "", text), quiet(control));
 
 // choices: [value, text] each.
 export function select(choices, value, onChange) {
@@ -82,7 +80,6 @@ export function buildSwitches(run, side, change, say) {
 export function buildBoard(cells, change, say) {
   const canvas = Object.assign(html("canvas"), { width: 12 * BOARD, height: 12 * BOARD, tabIndex: 0 });
   named(canvas, { role: "application", "aria-label": `Board of ${BOARD} by ${BOARD} cells to paint data: arrow keys move, space paints or erases` });
-  canvas.dataset.lmSuppressShortcuts = "true";
   const on = new Set(cells);
   let [cursor, paints] = [BOARD * 10 + 10, null];
   const draw = () => {
@@ -128,8 +125,8 @@ export function buildBoard(cells, change, say) {
     cursor = clip(Math.floor(cursor / BOARD) + down) * BOARD + clip((cursor % BOARD) + right);
     if (event.key === " ") on[on.has(cursor) ? "delete" : "add"](cursor);
     draw();
-    say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
     if (event.key === " ") finish();
+    say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
   });
   for (const event of ["focus", "blur"]) canvas.addEventListener(event, draw);
   const clear = button("Clear the board", () => {
@@ -137,5 +134,5 @@ export function buildBoard(cells, change, say) {
     draw();
     finish();
   });
-  return { place: add(html("div", "ict-board"), html("p", "", "Paint what the model shall learn:"), canvas, clear), draw };
+  return { place: add(html("div", "ict-board"), html("p", "", "Paint what the model shall learn:"), quiet(canvas), clear), draw };
 }

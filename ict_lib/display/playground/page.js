@@ -13,10 +13,10 @@ import { SIGMA_MID } from "./train.js";
 
 const SIGMAS = [...karras_sigmas(41)];
 const NAMES = ["Left", "Right"];
-const READOUTS = ["step", "N", "loss", "one step", "two steps", "floor"];
 const CLOUDS = ["samples in one step", `samples in two steps, the second at σ = ${SIGMA_MID}`, "where f(x, σ) sends a square net"];
 const inBook = () => document.querySelector("article.bd-article") !== null; // elsewhere the address is not ours
-const address = () => (inBook() ? decodeURIComponent(location.hash.slice(1)) : "");
+// What stands behind the # of the address, where it is ours; mail programs write its commas as %2C.
+const address = () => (inBook() ? location.hash.slice(1).replace(/%([2-7][0-9a-f])/gi, (_, code) => String.fromCharCode(parseInt(code, 16))) : "");
 
 function buildColumn(side) {
   const place = named(html("section", "ict-run"), { "aria-label": `${NAMES[side]} run` });
@@ -25,7 +25,7 @@ function buildColumn(side) {
     const canvas = named(html("canvas"), { role: "img" });
     return { canvas, title, place: add(html("div", "ict-cloud"), canvas, html("span", "", title)) };
   });
-  const readouts = READOUTS.map((label) => {
+  const readouts = ["step", "N", "loss", "one step", "two steps", "floor"].map((label) => {
     const value = html("strong", "", "–");
     return { value, place: add(html("div", "ict-readout"), html("span", "", label), value) };
   });
@@ -40,7 +40,8 @@ class Playground {
     el.append(this.root);
     const { state, wrong } = from_address(address());
     this.state = state;
-    this.session = new Session(model.get("_esm"), state, () => this.show(), (text) => this.say(text));
+    this.say = (text) => { this.status.textContent = text; };
+    this.session = new Session(model.get("_esm"), state, () => this.show(), this.say);
     this.build();
     const recorded = model.get("recorded");
     if (state.at === null && recorded.length && this.session.matches(recorded)) this.session.take(recorded);
@@ -74,12 +75,15 @@ class Playground {
     this.buildControls();
   }
 
+  // Builds the controls anew from the state; the one that has the focus keeps it.
   buildControls() {
     const { state, session } = this;
-    const say = (text) => this.say(text);
+    const all = () => [...this.root.querySelectorAll("button, select, input, summary")];
+    const focused = all().indexOf(document.activeElement);
+    const { say } = this;
     const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew)));
     this.playButton = button("Play", () => (session.playing ? session.pause() : session.play()));
-    this.slowButton = button("Slow motion", () => this.toggleSlow());
+    this.slowButton = button("Slow motion", () => session.toggleSlow());
     this.toolbar.replaceChildren(
       this.playButton, button("Step", () => session.one()), this.slowButton, button("Reset", () => this.change({})),
       choose("data", DATA.map((one) => [one, one.replace("_", " ")])),
@@ -96,6 +100,7 @@ class Playground {
     const board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, false), say) : null;
     this.boardPlace.replaceChildren(...(board ? [board.place] : []));
     board?.draw();
+    if (focused >= 0) all()[focused].focus();
   }
 
   buildTours() {
@@ -143,13 +148,6 @@ class Playground {
     } else if (at) this.session.play(at);
   }
 
-  toggleSlow() {
-    const { session } = this;
-    Object.assign(session, { slow: !session.slow, playing: false, part: -1 });
-    if (session.slow) session.play();
-    else this.show();
-  }
-
   show() {
     this.draw();
     if (inBook() && !this.session.playing) history.replaceState(null, "", `#${to_address(this.state)}`);
@@ -178,10 +176,6 @@ class Playground {
     if (slow && snapshots.every((one) => one.last) && snapshots.length) this.parts.show(part, snapshots);
     this.playButton.textContent = session.playing ? "Pause" : "Play";
     Object.assign(this.root.dataset, { step, playing: session.playing, seconds: session.seconds ?? "" });
-  }
-
-  say(text) {
-    this.status.textContent = text;
   }
 
   async copy(text, what) {
@@ -233,7 +227,7 @@ class Playground {
   // What anywidget gets: how to end the page's part.
   static render({ model, el }) {
     const { session, sizes, themes, listening } = new Playground(model, el);
-    return () => [() => session.stop(), () => sizes.disconnect(), () => themes.disconnect(), () => listening.abort()].forEach((end) => end());
+    return () => [session.stop(), sizes.disconnect(), themes.disconnect(), listening.abort()];
   }
 }
 

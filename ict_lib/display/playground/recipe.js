@@ -8,8 +8,7 @@ export const ICT = {
   distance: "pseudo_huber", // 3.3
   curriculum: "doubling", // 3.4
   noise_schedule: "lognormal", // 3.5
-  s0: null, // null takes the curriculum's published value
-  s1: null,
+  s0: null, s1: null, // null takes the curriculum's published value
   mu0: 0.9,
   learning_rate: 2e-3, // of RAdam; in ict_lib a field of the run
 };

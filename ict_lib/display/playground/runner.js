@@ -40,9 +40,11 @@ export class Runner {
     try {
       const plain = source.replace(/^export default/m, "void"); // of a page from the disk, Chromium runs no module in a worker
       this.worker = new Worker(URL.createObjectURL(new Blob([plain], { type: "text/javascript" })));
-      this.ask = (order) => new Promise((resolve, reject) => {
-        this.worker.onmessage = ({ data }) => resolve(data);
-        this.worker.onerror = reject;
+      const waiting = []; // answers come in the order of the questions
+      this.worker.onmessage = ({ data }) => waiting.shift()[0](data);
+      this.worker.onerror = (error) => waiting.shift()?.[1](error);
+      this.ask = (order) => new Promise((...settle) => {
+        waiting.push(settle);
         this.worker.postMessage(order);
       });
     } catch {
@@ -50,13 +52,11 @@ export class Runner {
     }
   }
 
-  async start(run) {
-    try {
-      return await this.ask({ run });
-    } catch { // the page may not run workers from a blob
+  start(run) {
+    return this.ask({ run }).catch(() => { // the page may not run workers from a blob
       this.ask = sliced();
       return this.ask({ run });
-    }
+    });
   }
 
   advance(until) {

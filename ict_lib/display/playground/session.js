@@ -110,6 +110,12 @@ export class Session {
     this.show();
   }
 
+  toggleSlow() {
+    Object.assign(this, { slow: !this.slow, playing: false, part: -1 });
+    if (this.slow) this.play();
+    else this.show();
+  }
+
   // One step, or in slow motion one part of it.
   async one() {
     this.playing = false;
