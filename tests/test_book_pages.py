@@ -108,6 +108,11 @@ def test_formulas_are_typeset_and_begin_at_their_left_end(browser, base, page):
         ".map((e) => e.outerHTML.slice(0, 80))"
     )
     assert not bare
+    raw = browser.execute_script(
+        "return [...document.querySelectorAll('.bd-article :is(p, li)')].map((e) => e.textContent)"
+        ".filter((words) => /[$]|[{](math|eq|ref|cite|numref)[}]/.test(words))"
+    )
+    assert not raw  # in computed sentences too
     hidden = browser.execute_script(
         "return [...document.querySelectorAll('mjx-container[display]')].filter((e) => e.getBoundingClientRect().left"
         " > e.querySelector('mjx-math > *').getBoundingClientRect().left + 1).map((e) => e.textContent)"

@@ -61,7 +61,7 @@ def _over_teachers(to_data: Tensor, to_teacher: Tensor, teachers: Tensor) -> Pan
     return Panel(
         [
             Line(teachers, total[:, None], label="gradient at θ", color=0),
-            Line(ends, [0.0, 0.0], label="standstill", color=2, dashed=True),
+            Line(ends, [0.0, 0.0], label="standstill", color=5, dashed=True),
             Points([float(teachers[here])], to_data[:, None], label="θ⁻ = θ", color=2, size=10),
             Points(teachers[None, :, None], total[..., None], label="this teacher", color=1, size=10),
         ],
