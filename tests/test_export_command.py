@@ -53,7 +53,9 @@ def test_what_cannot_be_exported_leaves_no_folder(project):
     with pytest.raises(ValueError, match=r"seed is 4: one of the run's, \[3, 5\]"):
         export("digits/adm-small", Path("made"), 4)
     (folder / "seed-5" / WEIGHTS).unlink()
-    with pytest.raises(FileNotFoundError, match=r"weights.safetensors is missing: .*`make run RUN=digits/adm-small`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"weights.safetensors is missing: .*`make run RUN=runs/digits/adm-small/manifest.json`"
+    ):
         export("digits/adm-small", Path("made"), 5)
     finished(name="digits/mlp", **MLP)
     with pytest.raises(ValueError, match=r"^network is 'ResidualMLP': .*\Z"):

@@ -271,7 +271,7 @@ def test_a_run_that_was_not_measured_is_refused_with_the_command(small_run):
 def test_a_run_without_weights_is_refused(small_run, capsys):
     (small_run / "seed-3" / WEIGHTS).unlink()
     assert door(["rounding", "a/b"]) == 2
-    assert "make run RUN=a/b" in capsys.readouterr().err
+    assert "make run RUN=runs/a/b/manifest.json" in capsys.readouterr().err
     assert door(["rounding", "a/none"]) == 2
     assert "no record yet" in capsys.readouterr().err
     assert not (small_run / "rounding.json").exists()

@@ -437,10 +437,10 @@ def test_one_poisoned_image_stops_at_the_step_that_first_draws_it():
 
 def test_no_checkpoint_is_written_after_the_nan_and_the_error_names_the_last_good_one(tmp_path):
     settings = small(checkpoint_every=1, log_every=2)
-    assert message_of(poisoned(train(settings), 7)).endswith("stopped; there is no checkpoint")
+    assert message_of(poisoned(train(settings), 7)).count("stopped; there is no checkpoint; a lower learning_rate") == 1
     message = message_of(poisoned(train(settings, folder=tmp_path), 7))
     assert message.startswith("the loss is nan at step 7")
-    assert message.endswith(f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}")
+    assert f"stopped; the last good checkpoint is {tmp_path / 'step-000000006.ckpt'}; a lower" in message
     training = train(settings, folder=tmp_path)
     assert training.step == 6
     list(training)
@@ -456,6 +456,6 @@ def test_weights_that_are_not_finite_are_neither_measured_nor_written(tmp_path, 
     parameter.register_hook(lambda gradient: gradient * (factor if training.step == step - 1 else 1))
     message = message_of(training)
     assert message.startswith(f"a weight is not finite after step {step}: stopped; the last good checkpoint is")
-    assert message.endswith(f"step-{step - 1:09d}.ckpt")
+    assert f"step-{step - 1:09d}.ckpt; " in message
     assert measured == steps_in(tmp_path) == list(range(1, step))
     assert not (tmp_path / "weights.safetensors").exists()
