@@ -54,7 +54,7 @@ def test_what_cannot_be_exported_leaves_no_folder(project):
         export("digits/adm-small", Path("made"), 4)
     (folder / "seed-5" / WEIGHTS).unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"weights.safetensors is missing: .*`make run RUN=runs/digits/adm-small/manifest.json`"
+        FileNotFoundError, match=r"weights.safetensors is missing: .*RUN=runs/digits/adm-small/manifest.json`"
     ):
         export("digits/adm-small", Path("made"), 5)
     finished(name="digits/mlp", **MLP)
