@@ -118,9 +118,9 @@ class Launched(Iterator[Metrics]):
                     if self.finished or self._closed:
                         raise StopIteration
                     self._wait_for_more()
-            except BaseException:
+            except BaseException as error:
                 self.close()
-                if self._asked:
+                if self._asked and isinstance(error, KeyboardInterrupt):
                     raise checkpoint.stopped(self.place, self._asked) from None
                 raise
         self.last = self._waiting.popleft()
