@@ -157,7 +157,7 @@ def saved_explorers(built_book: Path, page: str) -> list[dict]:
     state = WIDGET_STATE.search(text)
     models = json.loads(state[1])["state"] if state else {}
     ids = re.findall(r'widget-view\+json">(\{.*?\})</script>', text)
-    specs = [models[json.loads(html.unescape(view))["model_id"]]["state"]["spec"] for view in ids]
+    specs = [models[json.loads(html.unescape(view))["model_id"]]["state"].get("spec", {}) for view in ids]
     return [spec for spec in specs if "sliders" in spec]
 
 
@@ -191,7 +191,7 @@ def test_sliders_move_their_pictures(browser, base, built_book, page):
 
     open_page(browser, base, page)
     specs = saved_explorers(built_book, page)
-    figures = browser.find_elements("css selector", ".ict-explorer:not(.ict-live)")
+    figures = browser.find_elements("css selector", ".ict-explorer:not(.ict-live, .ict-playground)")
     assert len(figures) == len(specs)
     for figure, spec in zip(figures, specs, strict=True):
         check_texts(figure, spec, positions(figure))
@@ -232,6 +232,27 @@ def test_live_models_compute_on_the_page(browser, base):
     assert all(new != old for new, old in zip(browser.execute_script(sheets, sheet), before, strict=True))
     exact, model, distance = (one.text for one in point.find_elements("css selector", ".ict-readout strong"))
     assert (exact, distance) == (model, "0.000")  # at sigma_min the model is the identity
+    assert not complaints(browser)
+
+
+def test_the_page_that_trains_shows_a_finished_run_trains_and_has_a_still_picture(browser, base):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    open_page(browser, base, "book/playground")
+    root = browser.find_element("css selector", ".ict-playground")
+    assert root.get_attribute("data-step") == "10000"
+    root.find_element("css selector", "button").click()
+    step = "return Number(arguments[0].dataset.step)"
+    WebDriverWait(browser, 120).until(lambda _: 0 < browser.execute_script(step, root) < 10_000)
+    root.find_element("css selector", "button").click()
+    still = browser.find_element("css selector", ".tag_playground-still img")
+    assert not still.is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert still.is_displayed()
+        assert not root.is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert not complaints(browser)
 
 

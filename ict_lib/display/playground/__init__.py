@@ -17,6 +17,7 @@ import traitlets
 from IPython.display import Markdown
 
 from ict_lib.checks import require
+from ict_lib.display.explorer import PARTS, module
 from ict_lib.display.playground.tours import TOURS
 
 HERE = Path(__file__).parent
@@ -30,11 +31,9 @@ def bundle() -> str:
 
     A page from the disk can load no second file, and neither can its workers.
     """
-    explorer = [HERE.parent / name for name in ("explorer_scales.js", "explorer.js")]
-    files = [*explorer, *(HERE / f"{name}.js" for name in FILES)]
-    *others, page = (re.sub(r"^import .*;\n", "", path.read_text("utf8"), flags=re.MULTILINE) for path in files)
-    pieces = [re.sub(r"^export (default \{ render \};\n)?", "", text, flags=re.MULTILINE) for text in others]
-    return "".join([*pieces, page])
+    texts = [module(*PARTS), *((HERE / f"{name}.js").read_text("utf8") for name in FILES)]
+    *others, page = (re.sub(r"^import .*;\n", "", text, flags=re.MULTILINE) for text in texts)
+    return "".join([*(re.sub(r"^export ", "", text, flags=re.MULTILINE) for text in others), page])
 
 
 def run_node(script: str, given: dict[str, Any]) -> Any:
@@ -106,7 +105,7 @@ class Playground(anywidget.AnyWidget):
     """
 
     _esm = bundle()
-    _css = (HERE.parent / "explorer.css").read_text("utf8") + (HERE / "playground.css").read_text("utf8")
+    _css = module("explorer.css") + (HERE / "playground.css").read_text("utf8")
 
     recorded = traitlets.List().tag(sync=True)
     tours = traitlets.List(TOURS).tag(sync=True)

@@ -58,8 +58,7 @@ export class ConsistencyModel {
   at(x, sigma) {
     const table = scalings(this.network, Float64Array.of(sigma));
     const index = new Int32Array(BATCH);
-    const result = new Float64Array(x.length);
-    const [input, output] = [new Float64Array(2 * BATCH), new Float64Array(2 * BATCH)];
+    const [result, input, output] = [x.length, 2 * BATCH, 2 * BATCH].map((size) => new Float64Array(size));
     for (let start = 0; start < x.length; start += 2 * BATCH) {
       const part = x.subarray(start, start + 2 * BATCH);
       input.set(part);

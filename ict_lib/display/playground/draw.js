@@ -1,4 +1,4 @@
-// What is drawn of a run. The functions of explorer.js stand in front of this file (see __init__.py).
+// What is drawn of a run. The functions of the Explorer stand in front of this file (see __init__.py).
 
 import { model_of, draw_samples } from "./train.js";
 import { SIGMA_DATA, SIGMA_MAX, SIGMA_MIN } from "./consistency.js";
@@ -118,5 +118,5 @@ function drawCurves(built, { distance, loss, scales, pmf }, { runs: chosen, step
   set(scales.marks[2], [at, at], scales.y_range);
   pmf.x_range = [SIGMA_MIN, SIGMA_MAX];
   pmf.y_range = [0, 1.08 * Math.max(...pmf.marks.flatMap(({ y }) => y))];
-  for (const { draw } of built) draw((values) => values, `step ${at}`);
+  for (const { fit, draw, describe } of built) [fit(), draw((values) => values, []), describe(`step ${at}`)];
 }

@@ -11,12 +11,13 @@ export const SIZES = [PADDED, WIDTH, WIDTH, WIDTH, 4]; // of the last four outpu
 
 // out[r, c] = sum over k of a[r * ar + k * ak] * b[c * bc + k * bk], in blocks of 2 by 4 that stay in registers.
 export function multiply(out, rows, columns, depth, a, ar, ak, b, bc, bk) {
+  const [bc2, bc3] = [2 * bc, 3 * bc];
   for (let r = 0; r < rows; r += 2) {
     for (let c = 0; c < columns; c += 4) {
       let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
       for (let k = 0, i = r * ar, j = c * bc; k < depth; k += 1, i += ak, j += bk) {
         const u = a[i], v = a[i + ar];
-        const b0 = b[j], b1 = b[j + bc], b2 = b[j + 2 * bc], b3 = b[j + 3 * bc];
+        const b0 = b[j], b1 = b[j + bc], b2 = b[j + bc2], b3 = b[j + bc3];
         s0 += u * b0; s1 += u * b1; s2 += u * b2; s3 += u * b3;
         t0 += v * b0; t1 += v * b1; t2 += v * b2; t3 += v * b3;
       }

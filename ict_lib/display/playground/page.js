@@ -1,4 +1,4 @@
-// The page: controls, pictures and tours around a session. The functions of explorer.js stand in front (see __init__.py).
+// The page: controls, pictures and tours around a session. The functions of the Explorer stand in front (see __init__.py).
 
 import { karras_sigmas } from "./grid.js";
 import { add, buildBoard, buildSwitches, button, entry, labelled, named, select } from "./controls.js";
