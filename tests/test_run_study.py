@@ -136,7 +136,7 @@ def test_of_points_some_are_kept_the_same_noise_for_all(project):
         ({"a": {"recipe": 3}}, "the recipe of variant a is 3: a dict"),
         ({"a": {"recipe": {"droput": 0.1}}}, "did you mean 'dropout'"),
         ({"a": {"stepps": 1}}, "did you mean 'steps'"),
-        ({"a": {"batch_size": 0}}, "batch_size > 0"),
+        ({"a": {"batch_size": 0}}, "1 <= batch_size"),
     ],
 )
 def test_a_variant_that_cannot_be_is_refused_before_anything_is_loaded(variants, message):

@@ -255,7 +255,7 @@ def test_signals_stop_all_processes_with_a_checkpoint_and_nothing_changes(tmp_pa
     said = interrupted(second, signal.SIGTERM, 0.05)
     step = int(re.fullmatch(r"stopped at step (\d+) with a checkpoint: the same command goes on from there", said)[1])
     third = launch(long_run(), 0, tmp_path, 2)
-    assert step - 2 < third.step <= step
+    assert step - 2 <= third.step <= step  # a line that was cut off after its checkpoint is added when it goes on
     for metrics in third:
         if metrics.step in (step + 20, step + 21):
             workers()[-1].terminate()  # all stop with a checkpoint, and torchrun starts them once more
