@@ -52,7 +52,7 @@ def run_node(script: str, given: dict[str, Any]) -> Any:
     command = [str(node), "--no-warnings", "--input-type=module", "-"]
     done = subprocess.run(command, input=code, capture_output=True, text=True, encoding="utf8", check=False)
     if done.returncode:
-        raise RuntimeError(f"node failed: {done.stderr}")
+        raise RuntimeError(f"node ended with {done.returncode}: {done.stderr}")
     return json.loads(done.stdout)
 
 
