@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ict_lib.checks import check_types, difference, override, require, require_known
-from ict_lib.files import IDENTITY, parse_yaml, read_json, read_text
+from ict_lib.files import IDENTITY, parse_yaml, read_json, read_text, run_names
 from ict_lib.networks.options import check_network_options
 from ict_lib.recipe import ICT, PRESETS, Recipe
 
@@ -210,12 +210,6 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
             f"what is in {path} was made with other settings ({changed}{keep}): restore them, choose another name, "
             "or start anew (ANEW=1 of make run, --anew, resume=False in Python)"
         )
-
-
-def run_names(root: Path) -> list[str]:
-    """Name the run files of the project."""
-    files = (root / "runs").rglob("*.yaml")
-    return [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files]
 
 
 def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:

@@ -192,3 +192,9 @@ def project_root(start: Path | None = None) -> Path:
 def results_folder(name: str) -> Path:
     """Return where the results of a run go: ``runs/<name>`` of the project around the current folder."""
     return project_root() / "runs" / name
+
+
+def run_names(root: Path) -> list[str]:
+    """Name the run files of the project."""
+    files = (root / "runs").rglob("*.yaml")
+    return [file.relative_to(root / "runs").with_suffix("").as_posix() for file in files]

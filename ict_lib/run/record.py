@@ -8,8 +8,17 @@ from statistics import median
 from typing import Any
 
 from ict_lib.checks import nearest, require
-from ict_lib.config import Run, run_from, run_names
-from ict_lib.files import WEIGHTS, json_lines, project_root, read_lines, results_folder, write_atomically, write_json
+from ict_lib.config import Run, run_from
+from ict_lib.files import (
+    WEIGHTS,
+    json_lines,
+    project_root,
+    read_lines,
+    results_folder,
+    run_names,
+    write_atomically,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
