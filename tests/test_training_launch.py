@@ -259,7 +259,7 @@ def test_signals_stop_all_processes_with_a_checkpoint_and_nothing_changes(tmp_pa
     for metrics in third:
         if metrics.step in (step + 20, step + 21):
             workers()[-1].terminate()  # all stop with a checkpoint, and torchrun starts them once more
-    assert "exitcode: 143) local_rank: 1" in (tmp_path / LOG).read_text()
+    assert "exitcode: 143)" in (tmp_path / LOG).read_text()
     check_whole(third, by_two)
 
 
