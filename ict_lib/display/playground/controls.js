@@ -38,13 +38,11 @@ export function select(choices, value, onChange) {
 // A text that is applied when the reader leaves it or presses Enter; `apply` throws where it is refused.
 export function entry(value, apply, say) {
   const element = Object.assign(html("input"), { type: "text", inputMode: "decimal", value, size: 6 });
-  let good = value;
   element.addEventListener("change", () => {
     try {
-      apply(element.value.trim());
-      good = element.value.trim();
+      apply(element.value.trim()); // which builds the controls anew
     } catch (error) {
-      element.value = good;
+      element.value = value;
       say(error.message);
     }
   });

@@ -16,8 +16,7 @@ export function quantiles(x, lines) {
   return found;
 }
 
-// Sliced Wasserstein distance of two sets' quantiles, exact also for sets of different sizes. Order 1 here, as order 2
-// finds three times as much between two fresh sets of separate modes.
+// Sliced Wasserstein distance of two sets' quantiles, exact for any sizes; order 2 has a floor three times as high on modes.
 export function sliced_wasserstein(xs, ys, order = 1) {
   let total = 0;
   for (let p = 0; p < xs.length; p += 1) {
@@ -25,7 +24,8 @@ export function sliced_wasserstein(xs, ys, order = 1) {
     let at = 0; // in units of 1 / (n m)
     for (let i = 0, j = 0; i < n && j < m;) {
       const end = Math.min((i + 1) * m, (j + 1) * n);
-      total += (end - at) * Math.abs(xs[p][i] - ys[p][j]) ** order;
+      const gap = Math.abs(xs[p][i] - ys[p][j]);
+      total += (end - at) * (order === 1 ? gap : gap ** order);
       at = end;
       if (at === (i + 1) * m) i += 1;
       if (at === (j + 1) * n) j += 1;

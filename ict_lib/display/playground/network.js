@@ -9,24 +9,29 @@ export const FEATURES = 16; // Fourier features of the noise level, beside the t
 const PADDED = 20; // 2 + FEATURES, and two zeros: the kernel works on multiples of 4
 export const SIZES = [PADDED, WIDTH, WIDTH, WIDTH, 4]; // of the last four outputs two are used
 
-// out[r, c] = sum over k of a[r * ar + k * ak] * b[c * bc + k * bk], in blocks of 2 by 4 that stay in registers.
-export function multiply(out, rows, columns, depth, a, ar, ak, b, bc, bk) {
-  const [bc2, bc3] = [2 * bc, 3 * bc];
-  for (let r = 0; r < rows; r += 2) {
-    for (let c = 0; c < columns; c += 4) {
+// out = a b: [rows, depth] times [depth, columns], in blocks of 2 by 4 that stay in registers; `| 0` keeps indices whole.
+export function multiply(out, a, b, rows, depth, columns) {
+  for (let r = 0; r < rows; r = (r + 2) | 0) {
+    for (let c = 0; c < columns; c = (c + 4) | 0) {
       let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
-      for (let k = 0, i = r * ar, j = c * bc; k < depth; k += 1, i += ak, j += bk) {
-        const u = a[i], v = a[i + ar];
-        const b0 = b[j], b1 = b[j + bc], b2 = b[j + bc2], b3 = b[j + bc3];
+      const end = Math.imul(r + 1, depth);
+      for (let i = (end - depth) | 0, h = end, j = c; i < end; i = (i + 1) | 0, h = (h + 1) | 0, j = (j + columns) | 0) {
+        const u = a[i], v = a[h];
+        const b0 = b[j], b1 = b[(j + 1) | 0], b2 = b[(j + 2) | 0], b3 = b[(j + 3) | 0];
         s0 += u * b0; s1 += u * b1; s2 += u * b2; s3 += u * b3;
         t0 += v * b0; t1 += v * b1; t2 += v * b2; t3 += v * b3;
       }
-      const o = r * columns + c;
+      const o = (Math.imul(r, columns) + c) | 0, q = (o + columns) | 0;
       out[o] = s0; out[o + 1] = s1; out[o + 2] = s2; out[o + 3] = s3;
-      const q = o + columns;
       out[q] = t0; out[q + 1] = t1; out[q + 2] = t2; out[q + 3] = t3;
     }
   }
+}
+
+// out = a turned on its side: [rows, columns] to [columns, rows].
+function transpose(out, a, rows, columns) {
+  for (let r = 0; r < rows; r += 1) for (let c = 0; c < columns; c += 1) out[c * rows + r] = a[r * columns + c];
+  return out;
 }
 
 // Views of one flat array: weight [out, in] and bias [out] of each layer.
@@ -54,6 +59,7 @@ export class PlainMLP {
       const used = ins === PADDED ? FEATURES + 2 : ins;
       for (let i = 0; i < weight.length; i += 1) if (i % ins < used) weight[i] = generator.normal() / Math.sqrt(used);
     }
+    this.turned = new Float64Array(BATCH * WIDTH); // room for a matrix that is transposed
     this.h = SIZES.map((size) => new Float64Array(BATCH * size)); // the input, then the output of each layer
     this.slope = SIZES.map((size) => new Float64Array(BATCH * size)); // of SiLU
     this.d = SIZES.map((size) => new Float64Array(BATCH * size)); // gradient in h
@@ -65,13 +71,13 @@ export class PlainMLP {
 
   // From h[0], [BATCH, PADDED], to the last h, [BATCH, 4].
   forward() {
-    const last = this.layers.length - 1;
-    this.layers.forEach(({ weight, bias, ins, outs }, l) => {
-      const out = this.h[l + 1];
-      multiply(out, BATCH, outs, ins, this.h[l], ins, 1, weight, ins, 1);
-      activate(out, this.slope[l + 1], bias, l < last);
-    });
-    return this.h[last + 1];
+    const num = this.layers.length;
+    for (let l = 0; l < num; l += 1) {
+      const { weight, bias, ins, outs } = this.layers[l];
+      multiply(this.h[l + 1], this.h[l], transpose(this.turned, weight, outs, ins), BATCH, ins, outs);
+      activate(this.h[l + 1], this.slope[l + 1], bias, l < num - 1);
+    }
+    return this.h[num];
   }
 
   // From the gradient in the outputs, d of the last layer, to `gradient`, after forward().
@@ -79,11 +85,11 @@ export class PlainMLP {
     for (let l = this.layers.length - 1; l >= 0; l -= 1) {
       const { weight, ins, outs } = this.layers[l];
       const d = this.d[l + 1];
-      multiply(this.gradients[l].weight, outs, ins, BATCH, d, 1, outs, this.h[l], 1, ins);
+      multiply(this.gradients[l].weight, transpose(this.turned, d, BATCH, outs), this.h[l], outs, BATCH, ins);
       const bias = this.gradients[l].bias.fill(0);
       for (let i = 0; i < d.length;) for (let o = 0; o < outs; o += 1, i += 1) bias[o] += d[i];
       if (l === 0) return;
-      multiply(this.d[l], BATCH, ins, outs, d, outs, 1, weight, 1, ins);
+      multiply(this.d[l], d, weight, BATCH, outs, ins);
       for (let i = 0; i < this.d[l].length; i += 1) this.d[l][i] *= this.slope[l][i];
     }
   }

@@ -196,7 +196,6 @@ class Playground {
     const text = JSON.stringify({ address: to_address(this.state), runs }, null, 1);
     const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     Object.assign(document.createElement("a"), { href, download: `playground-${this.state.data}-${step}.json` }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 1000);
     return this.say("The runs were saved, with the weights of their averages.");
   }
 
@@ -208,8 +207,8 @@ class Playground {
     });
     this.sizes.observe(this.root);
     this.themes = new MutationObserver(() => this.draw());
-    const watched = { attributeFilter: ["data-theme", "theme", "data-jp-theme-light"] };
-    for (const element of [document.documentElement, document.body]) this.themes.observe(element, watched);
+    const attributeFilter = ["data-theme", "theme", "data-jp-theme-light"];
+    for (const element of [document.documentElement, document.body]) this.themes.observe(element, { attributeFilter });
     this.listening = new AbortController();
     const { session, listening: { signal } } = this;
     document.addEventListener("visibilitychange", () => {

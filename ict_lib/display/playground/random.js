@@ -1,8 +1,7 @@
 // Randomness as a function: what is drawn depends on seed and step alone, not on what was drawn before.
 
 export const WEIGHTS = 2 ** 31; // a number that no step has: the stream of the initial weights
-export const SAMPLES = WEIGHTS + 1; // of the noise of what is drawn
-export const REFERENCE = WEIGHTS + 2; // of the data that samples are compared with
+export const [SAMPLES, REFERENCE] = [WEIGHTS + 1, WEIGHTS + 2]; // of the noise of samples, and of the data they are compared with
 
 function mixed(h) { // the finisher of MurmurHash3: every bit of the result depends on every bit of h
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -36,18 +36,11 @@ for (const [field, name] of Object.entries(RUNGS)) { // without the last it is t
 }
 
 export const CHOICES = {
-  weighting: ["uniform", "inverse_gap"],
-  teacher: ["ema", "student"],
-  distance: ["squared_l2", "l1", "pseudo_huber"],
-  curriculum: ["square_root", "doubling"],
-  noise_schedule: ["uniform", "lognormal"],
+  weighting: ["uniform", "inverse_gap"], teacher: ["ema", "student"], distance: ["squared_l2", "l1", "pseudo_huber"],
+  curriculum: ["square_root", "doubling"], noise_schedule: ["uniform", "lognormal"],
 };
 export const RANGES = { // far around every value that learns; whole numbers for s0 and s1
-  fourier_scale: [1e-4, 1000],
-  s0: [2, 1280],
-  s1: [2, 1280],
-  mu0: [0.001, 0.999],
-  learning_rate: [1e-6, 0.1],
+  fourier_scale: [1e-4, 1000], s0: [2, 1280], s1: [2, 1280], mu0: [0.001, 0.999], learning_rate: [1e-6, 0.1],
 };
 
 // Reads a number from `low` to `high`; throws with the rule.

@@ -2,8 +2,6 @@
 
 import { Training } from "./train.js";
 
-const SLICE = 12; // ms of a frame
-
 // What the page is told after it asked for steps; `last` is what happened in the last one.
 function reply(training) {
   const { last } = training;
@@ -27,7 +25,7 @@ function trainer(slice, rest) {
     return reply(training);
   };
 }
-const sliced = () => trainer(SLICE, () => new Promise(requestAnimationFrame)); // a hidden tab has no frames: it pauses
+const sliced = () => trainer(12, () => new Promise(requestAnimationFrame)); // ms of each frame; a hidden tab has none: it pauses
 
 function serve(worker) {
   const ask = trainer(Infinity, () => {});
@@ -57,10 +55,6 @@ export class Runner {
       this.ask = sliced();
       return this.ask({ run });
     });
-  }
-
-  advance(until) {
-    return this.ask({ until });
   }
 
   stop() {

@@ -4,7 +4,7 @@ import { Runner } from "./runner.js";
 import { NUM_PARTS } from "./slow.js";
 import { pictures_of } from "./draw.js";
 
-const PACE = 220; // ms from one picture to the next
+const PACE = 300; // ms from one picture to the next
 const PART = 800; // ms for each part in slow motion
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -18,7 +18,7 @@ export class Session {
 
   clear() {
     this.stop();
-    Object.assign(this, { snapshots: [], pictures: [], step: 0, part: -1 });
+    Object.assign(this, { snapshots: [], pictures: [], step: 0, part: -1, busy: false });
   }
 
   stop() {
@@ -35,9 +35,8 @@ export class Session {
   // Whether finished runs are those that the state asks for.
   matches(snapshots) {
     return snapshots.every((one, side) => {
-      const { recipe, cells, ...run } = this.runOf(side);
-      const same = (mine, theirs) => Object.keys(mine).every((name) => mine[name] === theirs[name]);
-      return same(run, one) && same(recipe, one.recipe);
+      const { cells, ...run } = this.runOf(side);
+      return Object.entries(run).every(([name, value]) => JSON.stringify(value) === JSON.stringify(one[name]));
     });
   }
 
@@ -45,17 +44,15 @@ export class Session {
     Object.assign(this, { snapshots, pictures: snapshots.map(pictures_of), step: snapshots[0].step });
   }
 
-  // Trains both up to a step; false if they were stopped meanwhile.
-  async advance(until) {
+  // Trains both up to a step, and gives their snapshots; nothing if they were stopped meanwhile.
+  async reach(until) {
     if (!this.runners.length) {
       this.runners = [0, 1].map(() => new Runner(this.source));
       await Promise.all(this.runners.map((runner, side) => runner.start(this.runOf(side))));
     }
     const { runners } = this;
-    const found = await Promise.all(runners.map((runner) => runner.advance(until)));
-    if (runners !== this.runners) return false;
-    this.take(found);
-    return true;
+    const found = await Promise.all(runners.map((runner) => runner.ask({ until })));
+    return runners === this.runners ? found : null;
   }
 
   async play(until = this.state.steps) {
@@ -75,18 +72,28 @@ export class Session {
     if (this.turn === turn && this.runners.length) this.rest(performance.now() - began);
   }
 
+  // While one picture is drawn, the runners are already on their way to the next.
   async playFast(until, going) {
     const pace = calm() ? 4 * PACE : PACE;
-    while (going() && this.step < until) {
+    let aim = this.step;
+    const ask = async () => {
       const { speed } = this.state;
       const ahead = speed ? Math.max(1, Math.round((speed * pace) / 1000)) : this.chunk;
+      aim = Math.min(until, aim + ahead);
+      if (speed) await wait((1000 * ahead) / speed);
       const began = performance.now();
-      if (!(await this.advance(Math.min(until, this.step + ahead)))) return;
-      const took = performance.now() - began;
-      if (!speed) this.chunk = Math.max(50, Math.min(2000, Math.round(this.chunk * Math.min(2, pace / took))));
+      const found = await this.reach(aim);
+      const fits = (this.chunk * pace) / (performance.now() - began);
+      if (!speed) this.chunk = Math.round(Math.max(50, Math.min(2000, fits, 2 * this.chunk)));
+      return found;
+    };
+    for (let coming = ask(); coming;) {
+      const found = await coming;
+      if (!found) return;
+      coming = going() && aim < until ? ask() : null;
+      this.take(found);
       await new Promise((next) => (document.hidden ? setTimeout(next) : requestAnimationFrame(next)));
       this.show();
-      if (speed) await wait((1000 * ahead) / speed - (performance.now() - began));
     }
   }
 
@@ -98,10 +105,15 @@ export class Session {
     }
   }
 
+  async nextStep() {
+    const found = await this.reach(Math.min(this.step + 1, this.state.steps));
+    if (found) this.take(found);
+    this.part = 0;
+  }
+
   async nextPart() {
-    const fresh = this.part < 0 || this.part >= NUM_PARTS - 1;
-    if (fresh && !(await this.advance(Math.min(this.step + 1, this.state.steps)))) return;
-    this.part = fresh ? 0 : this.part + 1;
+    if (this.part < 0 || this.part >= NUM_PARTS - 1) await this.nextStep();
+    else this.part += 1;
     this.show();
   }
 
@@ -122,8 +134,7 @@ export class Session {
     if (this.busy) return;
     this.busy = true;
     if (!this.runners.length) this.clear();
-    if (this.slow) await this.nextPart();
-    else if (this.step < this.state.steps) await this.advance(this.step + 1);
+    await (this.slow ? this.nextPart() : this.nextStep());
     this.busy = false;
     this.rest(0);
   }
