@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from torch import nn
 
 from ict_lib.__main__ import main
@@ -200,13 +202,13 @@ def test_it_is_a_command(project, capsys):
 
 
 def test_the_page_has_a_still_picture_and_the_caption_without_javascript(project, capsys):
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
-
     InteractiveShell.instance()
-    with capture_output() as shown:
-        figure = LiveModel(small(), caption='what "to" see', still=b"png")
-        figure._ipython_display_()
+    try:
+        with capture_output() as shown:
+            figure = LiveModel(small(), caption='what "to" see', still=b"png")
+            figure._ipython_display_()
+    finally:
+        InteractiveShell.clear_instance()
     bundles = [output.data for output in shown.outputs]
     assert "application/vnd.jupyter.widget-view+json" in bundles[0]
     assert "what" in bundles[0]["text/plain"]
