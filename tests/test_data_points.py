@@ -35,7 +35,8 @@ def test_fresh_points_are_nearer_than_a_gaussian_of_their_covariance(name):
     noise = torch.randn(2000, 2, generator=torch.Generator().manual_seed(7))
     gaussian = noise @ torch.linalg.cholesky(data.images.T.cov()).T + data.images.mean(dim=0)
     good, bad = measure(fresh, data, "1_step"), measure(gaussian, data, "1_step")
-    assert set(good) == {"sliced_wasserstein_1_step", "on_data_1_step"}
+    assert set(good) == {"sliced_wasserstein_1_step", "on_data_1_step", "nearest_1_step"}
+    assert good["nearest_1_step"] == pytest.approx(1, abs=0.1)
     assert good["on_data_1_step"] == pytest.approx(0.95, abs=0.02)
     assert bad["on_data_1_step"] < 0.6
     assert good["sliced_wasserstein_1_step"] < 0.6 * bad["sliced_wasserstein_1_step"]

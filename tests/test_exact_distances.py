@@ -11,7 +11,13 @@ from torch import nn
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from ict_lib.data import load_dataset
-from ict_lib.exact.distances import frechet_distance, self_consistency_error, share_on_data, sliced_wasserstein
+from ict_lib.exact.distances import (
+    frechet_distance,
+    nearest_ratio,
+    self_consistency_error,
+    share_on_data,
+    sliced_wasserstein,
+)
 
 SIGMAS = torch.tensor([0.002, 0.1, 1.0, 80.0], dtype=torch.float64)
 SPREAD = 0.5  # of the Gaussian data below
@@ -313,3 +319,37 @@ def test_a_share_of_sets_that_do_not_fit_is_refused():
         share_on_data(draw(5, 2), draw(5, 2), quantile=1)
     with pytest.raises(ValueError, match="num >= 2"):
         share_on_data(draw(5, 2), draw(1, 2))
+
+
+# The nearest neighbour, where memorising shows
+
+
+def test_fresh_data_are_as_far_from_the_data_as_these_from_each_other():
+    assert nearest_ratio(draw(3000, 5, seed=2), draw(3000, 5, seed=1)) == pytest.approx(1, abs=0.04)
+
+
+def test_the_ratio_against_the_definition_written_out():
+    data, samples = draw(41, 3, seed=1), 3 * draw(31, 3, seed=2)
+    known = data.numpy()
+    own = [min(np.linalg.norm(x - y) for j, y in enumerate(known) if j != i) for i, x in enumerate(known)]
+    far = [np.linalg.norm(known - x, axis=1).min() for x in samples.numpy()]
+    assert nearest_ratio(samples, data) == pytest.approx(np.median(far) / np.median(own))
+
+
+def test_what_is_known_by_heart_shows_and_so_does_what_is_far():
+    data = draw(300, 4)
+    assert nearest_ratio(data[:50], data) < 1e-6
+    assert nearest_ratio(data[:50] + 1e-3, data) < 0.01
+    assert nearest_ratio(data + 100, data) > 10
+
+
+def test_of_large_sets_a_part_tells_nearly_the_same():
+    data, samples = draw(900, 3, seed=1), draw(900, 3, seed=2)
+    assert nearest_ratio(samples, data, most=300) == pytest.approx(nearest_ratio(samples, data), rel=0.15)
+
+
+def test_a_ratio_of_sets_that_do_not_fit_is_refused():
+    with pytest.raises(ValueError, match="the same size a sample"):
+        nearest_ratio(draw(5, 2), draw(5, 3))
+    with pytest.raises(ValueError, match="num >= 2"):
+        nearest_ratio(draw(5, 2), draw(1, 2))

@@ -9,7 +9,7 @@ from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import digits_features
 from ict_lib.evaluation.fidelity import fidelity, inception_weights
-from ict_lib.exact.distances import frechet_distance, share_on_data, sliced_wasserstein
+from ict_lib.exact.distances import frechet_distance, nearest_ratio, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
 from ict_lib.training.precision import multiplying
@@ -121,7 +121,8 @@ def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
     Returns:
         What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; of the digits also Frechet distances on pixels and on
         features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points the latter alone, and
-        the :func:`~ict_lib.exact.distances.share_on_data`.
+        the :func:`~ict_lib.exact.distances.share_on_data`; of both the
+        :func:`~ict_lib.exact.distances.nearest_ratio`.
 
     Raises:
         ValueError: if there are fewer than 10 images, or one is not finite.
@@ -136,6 +137,8 @@ def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
         found["frechet_pixels"] = frechet_distance(images, real)
         found["frechet_features"] = frechet_distance(digits_features(images), digits_features(real))
         found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
+    if real is not None:
+        found["nearest"] = nearest_ratio(images, real)
     if extractor != "none":
         found |= fidelity(images, data, extractor)
     return {f"{name}_{steps}": value for name, value in found.items()}

@@ -1,5 +1,6 @@
 """Distances without learned features: between Gaussian fits, between samples, along exact trajectories."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -95,6 +96,29 @@ def share_on_data(samples: Tensor, data: Tensor, quantile: float = 0.95) -> floa
     known, fresh = data.tensor_split(2)
     near, far = (torch.cat([torch.cdist(part, known).amin(dim=1) for part in x.split(1000)]) for x in (samples, fresh))
     return (near <= far.quantile(quantile)).double().mean().item()
+
+
+def nearest_ratio(samples: Tensor, data: Tensor, most: int = 2000) -> float:
+    """Median distance from a sample to its nearest datum, over that from a datum to its nearest other; copies have 0.
+
+    Fresh data have 1, about; so a model that has learned the data by heart shows, which no other distance tells.
+
+    Args:
+        samples: shape ``[n, *]``; flattened, computed on the CPU in float64.
+        data: shape ``[m, *]`` with m >= 2; as many numbers a sample.
+        most: samples, and data, whose nearest datum is sought: the first samples, and data spread over all.
+
+    Returns:
+        0 or more; infinite if half of the data are twice there, and a sample is not.
+
+    Raises:
+        ValueError: if a set is too small, the sizes differ, or a value is not finite.
+    """
+    data, samples = _two_sets(data, samples, least=2)
+    chosen = torch.linspace(0, len(data) - 1, min(most, len(data)), dtype=torch.float64).round().long()
+    own = [torch.cdist(data[part], data).scatter_(1, part[:, None], math.inf) for part in chosen.split(100)]
+    far = [torch.cdist(part, data).amin(dim=1) for part in samples[:most].split(100)]
+    return (torch.cat(far).median() / torch.cat([part.amin(dim=1) for part in own]).median()).item()
 
 
 @torch.no_grad()

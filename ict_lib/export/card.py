@@ -21,6 +21,7 @@ TITLES = {  # of metrics, with a place for what they were measured on
     "frechet_pixels": "Fréchet distance, pixels",
     "sliced_wasserstein": "Sliced Wasserstein distance",
     "on_data": "Share of samples on the data",
+    "nearest": "Distance to the nearest datum, that of the data is 1",
     "frechet_features": "Fréchet distance, {}",
     "fid": "FID, {}",
     "inception_score": "Inception score, {}",
