@@ -19,7 +19,7 @@ from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.display.figures.consistency_model import trajectory_explorer
+from ict_lib.display.figures.consistency_model import pairs_explorer, trajectory_explorer
 from ict_lib.display.figures.introduction import digits_explorer, poster_figure
 from ict_lib.display.figures.reproduce import learning_explorer
 from ict_lib.display.figures.scale import rounding_explorer
@@ -28,7 +28,7 @@ from ict_lib.display.plots import curves, still
 from ict_lib.display.progress import images_per_second, progress
 from ict_lib.display.source import say, source
 from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gradient
-from ict_lib.exact.toy import three_modes
+from ict_lib.exact.toy import ring, three_modes
 from ict_lib.files import project_root
 from ict_lib.grid import karras_sigmas
 from ict_lib.run.record import Record
@@ -58,6 +58,28 @@ def test_the_end_point_stays_while_the_noisy_point_moves():
     assert np.ptp(points, axis=0)[[0, 2]].min() > 100  # the middle one stays near 0
     assert np.abs(means[-1] - float(three_modes().weights @ three_modes().means[:, 0])).max() < 0.02  # the mean
     assert np.abs(means[0] - ends[0]).max() < 0.01  # they meet at the lowest level
+
+
+def test_the_pairs_of_a_noisy_point_start_there_and_end_at_data_and_their_mean_is_the_denoiser():
+    truth = ring(radius=0.7, std=0.035)
+    explorer = pairs_explorer(truth, shown=5)
+    sigmas = torch.logspace(-1.3, 0.5, 13, dtype=torch.float64)
+    assert explorer.spec["sliders"][0]["text"] == [f"{sigma:.2g}" for sigma in sigmas]
+    _, rays, _, way, point = explorer.spec["panels"][0]["marks"]
+    points = np.stack([unpack(explorer, point[axis])[:, 0] for axis in "xy"], axis=1)
+    ends = truth.consistency(torch.tensor(points, dtype=torch.float64), sigmas).numpy()
+    assert np.ptp(ends, axis=0).max() < 1e-4  # one trajectory
+    lines = np.stack([unpack(explorer, rays[axis]) for axis in "xy"], axis=-1).reshape(13, 5, 3, 2)
+    assert np.abs(lines[:, :, 0] - points[:, None]).max() < 1e-6
+    from_a_mode = np.linalg.norm(lines[:, :, 1, None] - truth.means.numpy(), axis=-1).min(axis=-1)
+    assert from_a_mode.max() < 5 * 0.035
+    assert np.isnan(lines[:, :, 2]).all()  # the pen is lifted
+    means = np.stack([unpack(explorer, way[axis])[:, 1] for axis in "xy"], axis=1)
+    denoised = truth.denoiser(torch.tensor(points, dtype=torch.float64), sigmas).numpy()
+    assert np.abs(means - denoised).max() < 1e-5
+    distance, expected = (unpack(explorer, mark["y"]) for mark in explorer.spec["panels"][1]["marks"])
+    assert (distance[:, -1] < 4 * expected[:, -1] + 1e-3).all()
+    assert (distance[:, -1] < distance[:, 0]).all()
 
 
 def test_the_teacher_figure_has_the_known_numbers():

@@ -121,6 +121,30 @@ def test_denoiser_is_the_posterior_mean_by_monte_carlo_in_the_plane():
     torch.testing.assert_close(mix.denoiser(x, sigma)[0], weight @ clean, rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize("sigma", [0.1, 0.8, 20.0])
+def test_clean_points_of_a_noisy_one_have_the_denoiser_as_their_mean(sigma):
+    x = torch.tensor([[0.3, -0.2], [2.0, 1.0]], dtype=torch.float64).repeat_interleave(20_000, dim=0)
+    clean = ring().posterior(x, sigma, torch.Generator().manual_seed(0)).view(2, 20_000, 2)
+    torch.testing.assert_close(clean.mean(dim=1), ring().denoiser(x[::20_000], sigma), rtol=0, atol=0.03)
+
+
+def test_noise_and_data_drawn_backwards_are_those_drawn_forwards():
+    """Noisy points of the data, and clean ones for each of them, are pairs like x0 and x0 + sigma z: same moments."""
+    sigma, truth, generator = 0.7, three_modes(), torch.Generator().manual_seed(1)
+    x0 = truth.sample(200_000, generator)
+    x = x0 + sigma * torch.randn(x0.shape, dtype=torch.float64, generator=generator)
+    again = truth.posterior(x, sigma, generator)
+    for moment in (lambda y: y, lambda y: y**2, lambda y: y * x, lambda y: y**2 * x):
+        assert float(moment(again).mean()) == pytest.approx(float(moment(x0).mean()), abs=0.03)
+    assert (again - x0).abs().mean() > 0.1  # and they are not the same points
+
+
+def test_a_point_mass_is_its_own_posterior():
+    x = torch.randn(5, 1, dtype=torch.float64)
+    torch.testing.assert_close(POINT.posterior(x, 80.0), torch.full_like(x, 0.4))
+    assert two_points(0.0).posterior(torch.full((9, 1), 0.1), 0.5).abs().unique().tolist() == [1.0]
+
+
 def test_the_consistency_function_is_not_the_denoiser_and_each_test_catches_the_other():
     mix, sigma, sigma_min = two_points(), 80.0, 0.002
     x = sigma * torch.randn(500, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(4))

@@ -97,6 +97,22 @@ class Mixture:
         kept = share * self.stds.to(x.device) ** 2 / variances  # [batch, k], the part of x that is signal
         return (kept.sum(dim=1, keepdim=True) * x.double() + (share - kept) @ self.means.to(x.device)).to(x.dtype)
 
+    def posterior(self, x: Tensor, sigma: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
+        r"""Draw, for each noisy point, a clean one that it may come from, x0 given x, shape ``[batch, d]``.
+
+        .. math:: x_0 \mid x, j \sim \mathcal{N}\Bigl(\frac{s_j^2 x + \sigma^2 m_j}{v_j^2},
+            \frac{s_j^2 \sigma^2}{v_j^2} I\Bigr), \qquad j \sim r_j(x, \sigma)
+
+        Its mean is the ``denoiser``. On the CPU; data units.
+        """
+        log_terms, variances = (part.cpu() for part in self._modes(x, sigma))
+        mode = torch.multinomial(log_terms.softmax(dim=1), 1, generator=generator)  # [batch, 1]
+        kept = (self.stds**2 / variances).expand(len(x), -1).gather(1, mode)  # the part of x that is signal
+        mean = kept * x.double().cpu() + (1 - kept) * self.means[mode[:, 0]]
+        noise = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+        width = (kept.sqrt() * _levels(sigma, x).cpu()[:, None]).expand(len(x), -1)
+        return (mean + width * noise).to(x.device, x.dtype)
+
     def flow(self, x: Tensor, sigma_from: float | Tensor, sigma_to: float | Tensor) -> Tensor:
         r"""Move points along the probability-flow ODE between two noise levels > 0, shape ``[batch, d]``.
 

@@ -110,3 +110,72 @@ def _density(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor) -> Pane
         x_label="c_in(σ) · x",
         y_label="density (largest = 1)",
     )
+
+
+def pairs_explorer(mixture: Mixture, seed: int = 0, most: int = 4096, shown: int = 24) -> Explorer:
+    """Show where the pairs that pass through one noisy point come from, and that their mean is the trajectory's way.
+
+    Args:
+        mixture: in the plane.
+        seed: of the clean points.
+        most: pairs that are averaged, a power of 2.
+        shown: pairs that are drawn.
+    """
+    sigmas, generator = torch.logspace(-1.3, 0.5, 13, dtype=torch.float64), torch.Generator().manual_seed(seed)
+    path = mixture.trajectory(torch.tensor([[2.3, 1.6]], dtype=torch.float64), sigmas)[:, 0]  # [13, 2]
+    end = mixture.consistency(path[:1], float(sigmas[0]))
+    at = list(zip(path, sigmas, strict=True))
+    clean = torch.stack([mixture.posterior(x.expand(most, 2), sigma, generator) for x, sigma in at])
+    mean = torch.cat([mixture.denoiser(x[None], sigma) for x, sigma in at])  # [13, 2]
+    gap = torch.full((13, shown, 1, 2), torch.nan, dtype=torch.float64)  # lifts the pen
+    rays = torch.cat([path[:, None, None].expand(-1, shown, 1, 2), clean[:, :shown, None], gap], dim=2).flatten(1, 2)
+    rest = torch.stack([torch.cat([end, path[: k + 1], path[k].expand(12 - k, 2)]) for k in range(13)])
+    way = torch.stack([path, mean], dim=1)
+    data = mixture.sample(300, generator)
+    return Explorer(
+        sliders=[Slider("noise level σ", sigmas.tolist(), start=9, text=[f"{s:.2g}" for s in sigmas])],
+        panels=[
+            Panel(
+                [
+                    Points(*data.T, label="data", size=3, color=2),
+                    Line(rays[..., 0], rays[..., 1], label="pairs", color=5),
+                    Line(rest[..., 0], rest[..., 1], label="trajectory", color=0),
+                    Line(way[..., 0], way[..., 1], label="mean of all pairs", color=1, dashed=True),
+                    Points(path[:, None, 0], path[:, None, 1], size=9, color=3),
+                ],
+                title="Pairs through one noisy point",
+                square=True,
+            ),
+            _averages(clean, mean),
+        ],
+        readouts=[
+            Readout(f"mean of {most:,} pairs", _texts(clean.mean(dim=1)), "{}"),
+            Readout("denoiser", _texts(mean), "{}"),
+        ],
+        caption="Each thin line is a pair: it joins the noisy point to a clean one that it may come from. No single "
+        "line follows the trajectory (blue); their mean (dashed) touches it, at every noise level.",
+    )
+
+
+def _averages(clean: Tensor, mean: Tensor) -> Panel:
+    """Draw how far the mean of the first pairs is from the denoiser, for ``clean`` ``[levels, pairs, 2]``."""
+    counts = 2 ** torch.arange(clean.shape[1].bit_length())
+    count = torch.arange(1, clean.shape[1] + 1)[:, None]
+    running = (clean.cumsum(dim=1) / count - mean[:, None]).norm(dim=2)[:, counts - 1]  # [levels, counts]
+    spread = (clean - mean[:, None]).square().sum(dim=2).mean(dim=1, keepdim=True).sqrt()
+    return Panel(
+        [
+            Line(counts, running, label="distance from the denoiser", color=1),
+            Line(counts, spread / counts.sqrt(), label="spread / √pairs", color=5, dashed=True),
+        ],
+        title="The mean of so many pairs",
+        x_label="pairs",
+        y_label="distance, data units",
+        x_scale="log",
+        y_scale="log",
+    )
+
+
+def _texts(points: Tensor) -> list[str]:
+    """Write points ``[levels, 2]`` down."""
+    return [f"({x:.3f}, {y:.3f})" for x, y in points.tolist()]

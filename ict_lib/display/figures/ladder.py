@@ -1,0 +1,51 @@
+"""Figures of the chapter that climbs from CT to iCT, one technique at a time, and down again."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from ict_lib.display.figures.reproduce import levels
+from ict_lib.display.plots import show_grid
+from ict_lib.run.study import SAMPLES, Study
+
+COLUMNS = 4  # of a sheet of 20 that are shown
+STEPS = {"1 step": "1_step", "2 steps": "2_steps"}
+
+
+def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], floor: float) -> Figure:
+    """Draw the samples of each rung, from the same noise, over its distances: a dot a seed, a bar at the median.
+
+    Args:
+        study: of images, with these variants done.
+        key: of the distance without its steps, such as ``frechet_features``.
+        label: what the distance is.
+        variants: variant -> what stands under its samples, from left to right.
+        floor: what fresh data have.
+
+    Returns:
+        The figure; its words are the caller's.
+    """
+    fig = plt.figure(figsize=(1.1 * len(variants), 4.6))
+    places = fig.add_gridspec(2, len(variants), height_ratios=[1, 2.2])
+    for column, variant in enumerate(variants):
+        sheet = levels(plt.imread(study.folder / SAMPLES / f"{variant}.png"))
+        show_grid(fig.add_subplot(places[0, column]), sheet[:, : COLUMNS * sheet.shape[1] // 20])
+    ax = fig.add_subplot(places[1, :])
+    for color, (steps, ending) in enumerate(STEPS.items()):
+        for place, variant in enumerate(variants):
+            values, x = study.result(f"{key}_{ending}", variant), place + 0.24 * color - 0.12
+            (seeds,) = ax.plot([x] * len(values), values, "o", color=f"C{color}", alpha=0.6, markersize=4)
+            ax.plot([x - 0.1, x + 0.1], [np.median(values)] * 2, color=f"C{color}", linewidth=2.5)
+        seeds.set_label(steps)
+    ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="two halves of the data")
+    ax.set(yscale="log", ylabel=label, xlim=(-0.5, len(variants) - 0.5))
+    ax.set_xticks(range(len(variants)), variants.values(), fontsize=8)
+    ax.legend(fontsize=8, frameon=False)
+    return fig
+
+
+def apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Tell whether all seeds of one side lie below all of the other."""
+    return max(first) < min(second) or max(second) < min(first)
