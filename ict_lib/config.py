@@ -62,6 +62,7 @@ class Run:
     num_samples: int = 2000  # images drawn for each full measurement
     sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10 [B]
     tensorboard: bool = False  # write TensorBoard's files too
+    mistake: str = ""  # of a study: a wrong reading to train with, one of :data:`ict_lib.run.mistakes.MISTAKES`
     # of a study: label -> fields that differ; each is trained with each of its seeds, and all go into one table
     variants: dict = field(default_factory=dict)
     # field, or ``recipe.dropout`` and the like -> where its value comes from: one of ``MARKS``, and a note
@@ -190,7 +191,8 @@ def trainings_of(run: Run) -> dict[str, tuple[Run, int]]:
 
 def identity(run: Run, seed: int) -> dict[str, Any]:
     """Gather everything that decides the weights of one training, as plain values."""
-    decisive = {name: value for name, value in run.to_dict().items() if name not in HARMLESS}
+    values = run.to_dict().items()
+    decisive = {name: value for name, value in values if name not in HARMLESS and (name != "mistake" or value)}
     return {**decisive, "seed": seed, "shard_size": run.shard_size}
 
 

@@ -1,14 +1,14 @@
 """The wrong readings of `traps.md`, each as small code of our own, numbered as there.
 
 A test shows twice what a trap is: its check passes for the library and fails for the mutant. Number 17 belongs to
-multi-process training of the continuous-time objective.
+multi-process training of the continuous-time objective. Those that are trained too, to see what they cost, are in the
+library.
 """
 
 import contextlib
 import copy
 import math
 from dataclasses import replace
-from unittest import mock
 
 import torch
 from torch import nn
@@ -17,16 +17,10 @@ from ict_lib.consistency import ConsistencyModel, c_in, c_noise, c_skip
 from ict_lib.networks.adm import ADM
 from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.networks.ncsnpp import NCSNpp
-from ict_lib.objective import consistency_training_loss
 from ict_lib.techniques.teacher import follower
 from ict_lib.training import Training
 
 # 1, 2, 18: the distance
-
-
-def pseudo_huber_per_pixel(x, y, c):
-    """Trap 1: one root for every pixel, with the c of the whole image."""
-    return (((x - y) ** 2 + c**2).sqrt() - c).flatten(1).sum(1)
 
 
 def huber_c_without_root(num_dims):
@@ -38,23 +32,6 @@ def pseudo_huber_cancelling(x, y, c):
     """Trap 18: the formula as printed; in float32 the difference of two nearly equal numbers is noise."""
     n = (x - y).square().flatten(1).sum(1)
     return (n + c**2).sqrt() - c
-
-
-# 3: the averaged weights
-
-
-@torch.no_grad()
-def ema_update_swapped(average, model, decay):
-    """Trap 3: the arguments swapped, so the average stays where it was, and the model is pulled back to it."""
-    for a, m in zip(average.parameters(), model.parameters(), strict=True):
-        m.lerp_(a, 1 - decay)
-
-
-@torch.no_grad()
-def ema_update_reversed(average, model, decay):
-    """Trap 3, the other way about: decay and 1 - decay exchanged, so the average nearly is the model."""
-    for a, m in zip(average.parameters(), model.parameters(), strict=True):
-        a.lerp_(m, decay)
 
 
 # 4, 5: the parametrisation
@@ -74,11 +51,6 @@ class RawNoiseLevel(ConsistencyModel):
     def forward(self, x, sigma, label=None):
         skip, out, column = _scalings(self, x, sigma)
         return skip * x + out * self.network(c_in(column, self.sigma_data) * x, column.flatten(), label)
-
-
-def c_in_without_root(sigma, sigma_data):
-    """Trap 5: the variance itself, not its root."""
-    return 1 / (sigma**2 + sigma_data**2)
 
 
 class BareOutputScale(ConsistencyModel):
@@ -123,20 +95,7 @@ def karras_sigmas_of_pairs(num_scales, sigma_min=0.002, sigma_max=80.0, rho=7.0)
     return (low + ramp * (high - low)) ** rho
 
 
-def karras_sigmas_without_minimum(num_scales, sigma_min=0.002, sigma_max=80.0, rho=7.0):
-    """Trap 12: i/N for (i-1)/(N-1), so that sigma_min is no level."""
-    ramp = torch.arange(1, num_scales + 1, dtype=torch.float64) / num_scales
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return (low + ramp * (high - low)) ** rho
-
-
 # 7, 8: the curriculum
-
-
-def doubling_with_log_of_sum(step, total_steps, s0=10, s1=1280):
-    """Trap 7: log2(floor(s1/s0) + 1) for log2(floor(s1/s0)) + 1."""
-    stage = math.floor(total_steps / math.log2(s1 // s0 + 1))
-    return min(s0 * 2 ** (step // stage), s1) + 1
 
 
 def doubling_of_levels(step, total_steps, s0=10, s1=1280):
@@ -204,12 +163,6 @@ class CurriculumOfMainProcess(Training):
 # 13, 14, 15, 16: teacher and training
 
 
-def loss_with_live_teacher(*args, **kwargs):
-    """Trap 13: the gradient flows into the teacher too."""
-    with mock.patch("ict_lib.objective.torch.no_grad", contextlib.nullcontext):
-        return consistency_training_loss(*args, **kwargs)
-
-
 class NanToNumTraining(Training):
     """Trap 14: gradients that are no numbers become zero, and the training goes on as if it learned."""
 
@@ -242,8 +195,3 @@ def ema_decay_of_released_code(num_scales, s0=2, mu0=0.9):
 
 
 # 19: precision
-
-
-def c_noise_in_16_bits(sigma):
-    """Trap 19: what tells the network the noise level is cast like the images."""
-    return c_noise(sigma.bfloat16())

@@ -46,6 +46,7 @@ ALL = {
     "num_samples": 10,
     "sigma_mid": 0.5,
     "tensorboard": True,
+    "mistake": "no-c-in",
     "sources": {"steps": "A", "recipe.s1": "own shorter than the paper's"},
     "variants": {"ict": {"preset": "ICT"}},
 }
@@ -81,6 +82,7 @@ DECISIVE = {
     "learning_rate": 2,
     "ema_decay": 0.6,
     "precision": "fp16",
+    "mistake": "no-c-noise",
 }
 
 

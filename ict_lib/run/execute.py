@@ -44,6 +44,7 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     """
     run = run if isinstance(run, Run) else run_from(run)
     require(not run.variants, "variants", list(run.variants), "none, or execute_study,")
+    require(not run.mistake, "mistake", run.mistake, "none, or execute_study,")
     data, folder = load_dataset(run.data), results_folder(run.name)
     prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:

@@ -20,6 +20,7 @@ from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.files import json_lines, read_json, read_lines, results_folder, write_atomically, write_json
+from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
 from ict_lib.training.folder import LOOKS, WEIGHTS, finished
@@ -73,8 +74,9 @@ def execute_study(run: Run) -> Study:
     settings that decide it are the same.
     """
     folder, settings = results_folder(run.name), _settings(run)
-    for name in {one.data for one, _ in trainings_of(run).values()}:
-        load_dataset(name), prepare(name)  # what measures them must be there before hours of training
+    for name, mistake in {(one.data, one.mistake) for one, _ in trainings_of(run).values()}:
+        with made(mistake):
+            load_dataset(name), prepare(name)  # what measures them must be there before hours of training
     rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
     rows = {place: row for place, row in rows.items() if row["settings"] == settings.get(place)}
     missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
@@ -121,15 +123,17 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
-    if not finished(place, identity(one, seed)):
-        for _ in Training(one, seed, place, evaluate=evaluate):
-            pass
     left, label = finished(place, identity(one, seed)), Path(name).parent.name
+    with made(one.mistake):
+        if not left:
+            for _ in Training(one, seed, place, evaluate=evaluate):
+                pass
+            left = finished(place, identity(one, seed))
+        if seed == one.seeds[0]:
+            _keep_samples(one, place, folder / SAMPLES / label)
     checkpoint.clear(place, milestones=True)
-    if seed == one.seeds[0]:
-        _keep_samples(one, place, folder / SAMPLES / label)
-    made = {name: left["surroundings"][name] for name in MADE_WITH}
-    return {"variant": label, "settings": _settings(run)[name], **left["result"], **made}
+    surroundings = {name: left["surroundings"][name] for name in MADE_WITH}
+    return {"variant": label, "settings": _settings(run)[name], **left["result"], **surroundings}
 
 
 def _keep_samples(run: Run, place: Path, path: Path) -> None:
