@@ -22,8 +22,10 @@ TOO_STRONG = [
     r"paper's code was never released",
 ]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-CHAPTERS = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
-SECTIONS = ["question", "predict", "explore", "when it breaks", "exercises", "summary", "references"]
+PAGES = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
+CHAPTERS = [page for page in PAGES if page != "book/glossary"]
+SECTIONS = ["question", "predict", "explore", "when it breaks", "exercises", "check yourself"]
+SECTIONS += ["summary", "references"]
 
 
 def notebook(chapter):
@@ -39,8 +41,8 @@ def text(chapter):
 
 
 def test_the_pages_are_there():
-    names = ["introduction", "consistency_model", "teacher", "baseline", "playground", "reproduce", "scale"]
-    assert [f"book/{name}" for name in names] == CHAPTERS
+    names = ["introduction", "consistency_model", "teacher", "baseline", "playground", "reproduce", "scale", "glossary"]
+    assert [f"book/{name}" for name in names] == PAGES
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -68,19 +70,47 @@ def test_code_cells_are_short_and_exercises_folded(chapter):
         folded = {"hide-input", "remove-input"} & set(cell.metadata.get("tags", []))
         limit = 25 if folded else 15  # folded cells only draw or say
         assert len(lines) <= limit, cell.source
-    after = text(chapter)[text(chapter).index("## Exercises") :]
+    after = text(chapter).split("## Exercises")[1].split("## Check yourself")[0]
     questions = len(re.findall(r"^\*\*\d\.\*\*", after, re.MULTILINE))
     solutions = [cell for cell in code_cells(chapter) if "hide-cell" in cell.metadata.get("tags", [])]
     assert questions == len(solutions) >= 2
     assert all("assert" in cell.source for cell in solutions)  # CI runs them, and they can fail
 
 
+def choices(chapter):
+    """The choices of each question by its name, in the order of the page: (right, what it says, its answer) each."""
+    form = r'<details class="choice( right)?" name="([a-z0-9-]+)"><summary>(.*?)</summary>\n\n(.*?)\n\n</details>'
+    found = {}
+    for right, name, says, answer in re.findall(form, text(chapter), re.DOTALL):
+        found.setdefault(name, []).append((bool(right), says, answer))
+    assert sum(map(len, found.values())) == text(chapter).count('class="choice'), "one is written in another form"
+    return found
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_each_predict_question_folds_an_answer_that_names_a_misconception(chapter):
-    folded = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", text(chapter), re.DOTALL)
-    questions = re.findall(r"^## Predict$|^\*\*Predict\.\*\*", text(chapter), re.MULTILINE)
-    assert len(folded) == len(questions) >= 1
-    assert all(len(answer.split()) > 30 for answer in folded)
+def test_each_question_has_one_right_choice_and_wrong_ones_that_name_a_misconception(chapter):
+    for name, group in choices(chapter).items():
+        assert [right for right, *_ in group].count(True) == 1, name
+        assert 3 <= len(group) <= 5, name
+        for letter, (right, says, answer) in zip("abcde", group, strict=False):
+            assert says.startswith(f"({letter}) "), (name, says)
+            assert not re.search(r"[$`*_]", says), f"{name}: {says}"  # shown as they are written
+            assert answer.startswith("Yes" if right else "No"), (name, says)  # heard, and read in JupyterLab
+            assert len(answer.split()) >= 8, (name, answer)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_each_predict_has_choices_and_three_questions_stand_before_the_summary(chapter):
+    names = list(choices(chapter))
+    predicts = re.findall(r"^## Predict$|^\*\*Predict\.\*\*", text(chapter), re.MULTILINE)
+    assert names == ["predict", *(f"predict-{n}" for n in range(2, len(predicts) + 1)), "check-1", "check-2", "check-3"]
+    assert text(chapter).split("## Check yourself")[1].split("\n## ")[1].startswith("Summary")
+
+
+def test_no_letter_is_mostly_the_right_one():
+    groups = [group for chapter in CHAPTERS for group in choices(chapter).values()]
+    places = [[right for right, *_ in group].index(True) for group in groups]
+    assert max(map(places.count, places)) <= len(places) / 2
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

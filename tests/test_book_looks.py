@@ -51,7 +51,10 @@ def test_code_and_tables_fit_the_column_and_the_paper(browser, served_book, emul
     for width, medium in ((1300, "screen"), (720, "print")):
         emulate(width, medium)
         open_page(browser, served_book, page)
-        browser.execute_script("for (const fold of document.querySelectorAll('details')) fold.open = true")
+        browser.execute_script(
+            "for (const fold of document.querySelectorAll('details'))"
+            "{ fold.removeAttribute('name'); fold.open = true; }"
+        )
         assert not browser.execute_script(WIDER, f"{CODE}, {TABLES}"), medium
     emulate(400)
     open_page(browser, served_book, page)
@@ -62,7 +65,10 @@ def test_code_and_tables_fit_the_column_and_the_paper(browser, served_book, emul
 def test_on_paper_ink_is_dark_and_answers_are_open(browser, served_book, emulate, page):
     open_page(browser, served_book, page)
     set_theme(browser, "dark")
-    open_before = browser.execute_script("return document.querySelectorAll('details[open]').length")
+    browser.execute_script("for (const choice of document.querySelectorAll('details.choice')) choice.open = true")
+    states = "return [...document.querySelectorAll('details')].map((e) => [e.open, e.getAttribute('name')])"
+    before = browser.execute_script(states)  # of each question the last choice
+    assert sum(is_open for is_open, _ in before) < len(before)
     emulate(720, "print")
     assert not violations(browser, "article")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "light"
@@ -71,7 +77,33 @@ def test_on_paper_ink_is_dark_and_answers_are_open(browser, served_book, emulate
     assert all(browser.execute_script(heights, answers))
     emulate(1300)
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
-    assert browser.execute_script("return document.querySelectorAll('details[open]').length") == open_before
+    assert browser.execute_script(states) == before
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_one_choice_of_a_question_is_open_at_a_time_and_says_whether_it_is_right(browser, served_book, page):
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, served_book, page)
+    names = browser.execute_script("return [...document.querySelectorAll('details.choice')].map((e) => e.name)")
+    looks = (
+        "const now = (pseudo) => getComputedStyle(arguments[0].querySelector('summary'), pseudo);"
+        "return [getComputedStyle(arguments[0]).borderTopColor, now('::before').content]"
+    )
+    for name in dict.fromkeys(names):
+        group = browser.find_elements("css selector", f'details.choice[name="{name}"]')
+        right = [choice.get_attribute("class").split() == ["choice", "right"] for choice in group]
+        assert right.count(True) == 1
+        assert len(group) >= 3
+        seen = []
+        for choice, key in zip(group, [Keys.ENTER, Keys.SPACE] * 2, strict=False):
+            choice.find_element("css selector", "summary").send_keys(key)
+            assert [one.get_property("open") for one in group] == [one == choice for one in group]
+            assert choice.find_element("css selector", "p").is_displayed()
+            seen.append(browser.execute_script(looks, choice))
+        assert len({tuple(look) for look in seen}) == 2  # right, and wrong
+        assert seen.count(seen[right.index(True)]) == 1
+    assert not complaints(browser)
 
 
 def test_the_keyboards_place_is_seen(browser, served_book):

@@ -57,7 +57,7 @@ const check = (selector, property, least) => all(selector).forEach((element) => 
   const ink = getComputedStyle(element)[property];
   if (contrast(ink) < least) found.push(`${selector} ${ink} on ${paper}: ${contrast(ink).toFixed(2)} < ${least}`); });
 check('text', 'fill', 4.5); check('label', 'color', 4.5); check('output', 'color', 4.5);
-check('.ict-button', 'color', 4.5); check('.ict-ends', 'color', 4.5);
+check('.ict-button', 'color', 4.5); check('.ict-ends', 'color', 4.5); check('.ict-link button', 'color', 4.5);
 check('.ict-readout *', 'color', 4.5); check('.ict-caption', 'color', 4.5);
 check('.ict-line', 'stroke', 3); check('.ict-points', 'stroke', 3); check('.ict-area', 'fill', 3);
 return found;
@@ -216,6 +216,20 @@ def test_sliders_move_their_pictures(browser, base, built_book, page):
             assert positions(figure)[axis] > 0
             check_texts(figure, spec, positions(figure))
             assert browser.execute_script(PICTURES, figure) != seen[-1]
+    assert not complaints(browser)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_link_opens_each_figure_as_it_was(browser, base, built_book, page):
+    for number, spec in enumerate(saved_explorers(built_book, page), 1):
+        index = [len(slider["text"]) - 1 for slider in spec["sliders"]]
+        open_page(browser, base, f"{page}.html#figure-{number}={','.join(map(str, index))}#")
+        figure = browser.find_elements("css selector", ".ict-explorer:not(.ict-live, .ict-playground)")[number - 1]
+        assert positions(figure) == index
+        check_texts(figure, spec, index)
+        seen = "const {top, bottom} = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0"
+        assert browser.execute_script(seen, figure)
+        assert figure.find_element("css selector", ".ict-link button").is_displayed()
     assert not complaints(browser)
 
 

@@ -8,20 +8,23 @@ const reach = () => {
 addEventListener("load", reach);
 addEventListener("resize", reach);
 
-// On paper the theme is light, and answers are open; afterwards all is as it was.
+// On paper the theme is light, and all answers are open, also those of which one closes another; afterwards all is as it was.
 const page = document.documentElement;
 let before = null;
 function toPaper() {
   if (before) return;
   const closed = [...document.querySelectorAll("details:not([open], .tag_hide-input > *)")];
-  before = { theme: page.dataset.theme, closed };
+  const named = [...document.querySelectorAll("details[name]")].map((answer) => [answer, answer.getAttribute("name")]);
+  before = { theme: page.dataset.theme, closed, named };
   page.dataset.theme = "light";
+  for (const [answer] of named) answer.removeAttribute("name");
   for (const answer of closed) answer.open = true;
 }
 function toScreen() {
   if (!before) return;
   page.dataset.theme = before.theme;
   for (const answer of before.closed) answer.open = false;
+  for (const [answer, name] of before.named) answer.setAttribute("name", name);
   before = null;
 }
 addEventListener("beforeprint", toPaper);

@@ -12,7 +12,25 @@ function buildReadout(readout) {
   return { place, update };
 }
 
-function render({ model, el }) {
+// A button that copies the address of this figure as it stands; the book's pages know that address, JupyterLab has none.
+function buildLink(link) {
+  const place = html("div", "ict-link");
+  const button = Object.assign(html("button", "", "Copy link to this figure"), { type: "button" });
+  const note = html("span");
+  note.setAttribute("role", "status");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(link());
+      note.textContent = "The link was copied.";
+    } catch { // not allowed here
+      note.textContent = link();
+    }
+  });
+  place.append(button, note);
+  return place;
+}
+
+function render({ model, el, link }) {
   const spec = model.get("spec");
   const buffer = bytesOf(model.get("data"));
   const root = html("figure", "ict-explorer");
@@ -24,6 +42,7 @@ function render({ model, el }) {
     ...group("div", "ict-readouts", readouts),
     ...group("div", "ict-panels", panels),
     ...(spec.caption ? [html("figcaption", "ict-caption", spec.caption)] : []),
+    ...(link ? [buildLink(link)] : []),
   );
   const spoken = html("p", "ict-spoken"); // what changed, for screen readers, once the sliders rest
   spoken.setAttribute("role", "status");
