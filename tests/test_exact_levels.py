@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from ict_lib.exact.levels import ideal_student, posterior, pull, scatter
+from ict_lib.exact.levels import ideal_student, pull, scatter
 from ict_lib.exact.mixture import Mixture
 from ict_lib.exact.point_mass import gradient_parts
-from ict_lib.exact.toy import ring, two_points
+from ict_lib.exact.toy import two_points
 from ict_lib.grid import karras_sigmas
 from ict_lib.techniques.noise_schedule import uniform_pmf
 
@@ -20,15 +20,6 @@ def gen(seed=0):
 
 
 # Invariants and independent references
-
-
-def test_the_mean_of_the_posterior_is_the_denoiser_and_its_modes_have_their_share():
-    mixture, x = ring(4), torch.tensor([[0.4, 0.1], [-1.0, 0.2]]).double()
-    drawn = posterior(mixture, x.repeat_interleave(40_000, 0), 0.6, gen()).view(2, 40_000, 2)
-    torch.testing.assert_close(drawn.mean(1), mixture.denoiser(x, 0.6), atol=0.02, rtol=0)
-    near = (torch.cdist(drawn[0], mixture.means).argmin(1) == 0).double().mean()  # of the mode at (1, 0)
-    closeness = torch.exp(-(x[0] - mixture.means).square().sum(1) / (2 * (0.6**2 + 0.05**2)))
-    assert float(near) == pytest.approx(float(closeness[0] / closeness.sum()), abs=0.01)
 
 
 @pytest.mark.parametrize("num_scales", [2, 5, 40])

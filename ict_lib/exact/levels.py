@@ -19,19 +19,6 @@ SCALES = (2, 3, 6, 11, 21, 41, 81, 161, 321, 641, 1281)
 CHAINS = 20_000  # times noise levels, for each point
 
 
-def posterior(mixture: Mixture, x: Tensor, sigma: float, generator: torch.Generator | None = None) -> Tensor:
-    """Draw one clean point that each noisy one may come from; ``x`` and result ``[batch, d]``, float64, data units."""
-    variances = mixture.stds**2 + sigma**2  # [k]
-    squares = torch.cdist(x, mixture.means, compute_mode="donot_use_mm_for_euclid_dist").square()
-    log_share = mixture.weights.log() - x.shape[1] / 2 * variances.log() - squares / (2 * variances)  # [batch, k]
-    gumbel = -torch.empty_like(log_share).exponential_(generator=generator).log()
-    mode = (log_share + gumbel).argmax(dim=1)  # drawn with the probability of each mode given x
-    std, variance = mixture.stds[mode, None], variances[mode, None]
-    mean = (std**2 * x + sigma**2 * mixture.means[mode]) / variance
-    noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
-    return mean + sigma * std / variance.sqrt() * noise
-
-
 def ideal_student(
     mixture: Mixture, x: Tensor, sigmas: Tensor, draws: int = 100, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -61,7 +48,7 @@ def ideal_student(
     require_ascending(sigmas)
     ends, levels = x.repeat_interleave(draws, dim=0), sigmas.tolist()
     for lo, hi in zip(levels[-2::-1], levels[:0:-1], strict=True):
-        ends = ends - (hi - lo) / hi * (ends - posterior(mixture, ends, hi, generator))
+        ends = ends - (hi - lo) / hi * (ends - mixture.posterior(ends, hi, generator))
     ends = ends.view(len(x), draws, -1)
     return ends.mean(dim=1), ends.var(dim=1).sum(dim=1).sqrt()
 
