@@ -31,9 +31,10 @@ book: $(READY) ## build the book into _build/html; quick where nothing changed
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
 	exec $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(READY) ## style of code and notebooks; no outputs and no machine's paths in them
+lint: $(READY) ## style of code and notebooks, spelling; no outputs and no machine's paths in them
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m codespell_lib book ict_lib runs README.md CONTRIBUTING.md tests/README.md
 	$(PYTHON) tests/lint_notebooks.py
 
 format: $(READY) ## put code and notebooks into the one style
