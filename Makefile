@@ -9,7 +9,7 @@ PORT ?= 8000
 export RUN SET GPUS CASES
 yes = $(filter-out 0 no false,$(1))
 
-.PHONY: help book test lint format serve lab run plan bench bench-gpu clean
+.PHONY: help book zip test lint format serve lab run plan bench bench-gpu clean
 
 help: ## what there is
 	@echo "make TARGET, where TARGET is one of:"
@@ -27,6 +27,9 @@ $(READY): requirements.txt pyproject.toml
 
 book: $(READY) ## build the book into _build/html; quick where nothing changed
 	@$(PYTHON) book/build.py
+
+zip: book ## the built book as one file, to be read offline: _build/book.zip
+	@$(PYTHON) -c "import shutil; print(shutil.make_archive('_build/book', 'zip', '_build/html'))"
 
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
 	exec $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -272,3 +275,13 @@ def test_the_page_that_trains_shows_a_finished_run_trains_and_has_a_still_pictur
 
 def test_the_library_of_figures_is_not_empty(built_book):
     assert any(saved_explorers(built_book, page) for page in CHAPTERS), "no chapter has an Explorer"
+
+
+def test_the_book_is_one_file_to_be_read_offline(built_book):
+    """``make zip`` of what is built; nothing of it is missing."""
+    whole = ["make", "-o", "book", "-o", ".venv/.ready", f"PYTHON={sys.executable}", "--no-print-directory", "zip"]
+    (made,) = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    with zipfile.ZipFile(made) as packed:
+        names = {name for name in packed.namelist() if not name.endswith("/")}
+    assert names == {path.relative_to(built_book).as_posix() for path in built_book.rglob("*") if path.is_file()}
+    assert {f"{page}.html" for page in CHAPTERS} < names
