@@ -41,8 +41,8 @@ def text(chapter):
 
 
 def test_the_pages_are_there():
-    names = ["introduction", "consistency_model", "teacher", "baseline", "playground", "reproduce", "scale", "glossary"]
-    assert [f"book/{name}" for name in names] == PAGES
+    names = ["introduction", "consistency_model", "teacher", "baseline", "playground", "reproduce", "scale"]
+    assert [f"book/{name}" for name in [*names, "clinic", "glossary"]] == PAGES
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -111,6 +111,13 @@ def test_no_letter_is_mostly_the_right_one():
     groups = [group for chapter in CHAPTERS for group in choices(chapter).values()]
     places = [[right for right, *_ in group].index(True) for group in groups]
     assert max(map(places.count, places)) <= len(places) / 2
+
+
+def test_each_test_that_a_page_names_is_there():
+    tests = "\n".join(path.read_text("utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = {name for chapter in CHAPTERS for name in re.findall(r"`(test_\w+)`", text(chapter))}
+    assert len(named) >= 15  # the clinic's
+    assert not [name for name in named if f"def {name}(" not in tests]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
