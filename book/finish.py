@@ -113,6 +113,8 @@ def texts(page: BeautifulSoup) -> dict[str, str]:
 
 def link(page: BeautifulSoup, up: str) -> None:
     """Take out the scripts that have become needless, and name the files that came to be here."""
+    for early in page.select("link[rel=preload][as=script]"):
+        early.extract()  # fetched twice where nothing is kept; the script itself stands on the page
     for script in page.select("script"):
         if NEEDLESS.search(script.get("src") or script.get_text()):
             script.extract()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.test_book_pages import CHAPTERS, PAGES, base, complaints, open_page, set_theme, violations
+from tests.test_book_pages import CHAPTERS, PAGES, base, complaints, open_page, set_theme, violations, weights_on
 
 __all__ = ["base"]  # a fixture
 
@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_is_light(browser, served_book, page):
+def test_page_is_light(browser, served_book, built_book, page):
+    """Without its pictures, and without the weights of the models that live on it."""
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     try:
@@ -26,7 +27,8 @@ def test_page_is_light(browser, served_book, page):
         m["params"]["requestId"]: m["params"]["type"] for m in messages if m["method"] == "Network.responseReceived"
     }
     received = [m["params"] for m in messages if m["method"] == "Network.dataReceived"]
-    assert sum(data["dataLength"] for data in received if kinds.get(data["requestId"]) != "Image") <= 1_500_000
+    loaded = sum(data["dataLength"] for data in received if kinds.get(data["requestId"]) != "Image")
+    assert loaded - weights_on(built_book, page) <= 1_500_000
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
@@ -72,7 +74,7 @@ def test_on_paper_ink_is_dark_and_answers_are_open(browser, served_book, emulate
     emulate(720, "print")
     assert not violations(browser, "article")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "light"
-    answers = "details:not(.tag_hide-input > *) > :last-child"
+    answers = "details:not(.tag_hide-input > *, .ict-playground *) > :last-child"  # paper shows a still of that
     heights = "return [...document.querySelectorAll(arguments[0])].map((answer) => answer.offsetHeight)"
     assert all(browser.execute_script(heights, answers))
     emulate(1300)
@@ -137,36 +139,42 @@ def test_a_search_shows_what_stands_around_the_words(browser, base):
     assert not complaints(browser)
 
 
-# Moves a slider once a frame; gives the seconds from each event to the end of its frame, sorted.
-FRAMES = """
-const [slider, done] = arguments, found = [];
-const painted = () => new Promise((next) => {
-  const channel = new MessageChannel();
-  channel.port1.onmessage = next;
-  channel.port2.postMessage(0);
-});
+# Moves a slider 30 times, once a frame.
+MOVES = """
+const [slider, done] = arguments;
 (async () => {
   for (let i = 0; i < 30; i += 1) {
     await new Promise((next) => requestAnimationFrame(next));
-    const start = performance.now();
     slider.value = i % (Number(slider.max) + 1);
     slider.dispatchEvent(new Event('input'));
-    await painted();
-    found.push(performance.now() - start);
   }
-  done(found.sort((a, b) => a - b));
+  requestAnimationFrame(() => done());
 })();
 """
+MOST = {  # seconds a frame
+    ".ict-explorer:not(.ict-live) input": 0.05 / 4,  # a machine four times as slow still shows 20 frames a second
+    ".ict-live input": 1 / 30,  # computes a model at each
+}
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_sliders_keep_up_on_a_slow_machine(browser, served_book, page):
-    open_page(browser, served_book, page)
-    browser.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 4})
+    """By the processor's time of the page's own thread, which others on the machine do not lengthen."""
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     try:
-        for slider in browser.find_elements("css selector", ".ict-explorer input"):
+        open_page(browser, served_book, page)
+        for slider, most in [
+            (found, most) for sliders, most in MOST.items() for found in browser.find_elements("css selector", sliders)
+        ]:
             browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
-            medians = (browser.execute_async_script(FRAMES, slider)[15] for _ in range(3))  # others use the machine too
-            assert any(median <= 50 for median in medians)
+            before = task_seconds(browser)
+            browser.execute_async_script(MOVES, slider)
+            assert 0 < task_seconds(browser) - before <= 30 * most
     finally:
-        browser.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
+        browser.execute_cdp_cmd("Performance.disable", {})
+
+
+def task_seconds(browser) -> float:
+    """Seconds that the page's thread has worked."""
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")

@@ -164,6 +164,14 @@ def saved_explorers(built_book: Path, page: str) -> list[dict]:
     return [spec for spec in specs if "sliders" in spec]
 
 
+def weights_on(built_book: Path, page: str) -> int:
+    """Bytes of the models that live on a page, as they stand there."""
+    state = WIDGET_STATE.search((built_book / f"{page}.html").read_text("utf8"))
+    models = json.loads(state[1])["state"].values() if state else ()
+    live = [model for model in models if "sigma_data" in model["state"].get("spec", {})]
+    return sum(len(buffer["data"]) for model in live for buffer in model["buffers"])
+
+
 def shown(figure) -> tuple[list[str], list[str]]:
     """What the outputs beside the sliders and the readouts say."""
     return tuple(
@@ -257,7 +265,7 @@ def test_the_page_that_trains_shows_a_finished_run_trains_and_has_a_still_pictur
 
     open_page(browser, base, "book/playground")
     root = browser.find_element("css selector", ".ict-playground")
-    assert root.get_attribute("data-step") == "10000"
+    WebDriverWait(browser, 120).until(lambda _: root.get_attribute("data-step") == "10000")
     root.find_element("css selector", "button").click()
     step = "return Number(arguments[0].dataset.step)"
     WebDriverWait(browser, 120).until(lambda _: 0 < browser.execute_script(step, root) < 10_000)

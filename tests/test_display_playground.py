@@ -346,6 +346,7 @@ def test_the_copied_python_trains_the_run_that_was_on_the_page(left, data, field
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two trainings of a minute each, on a quiet processor
 def test_the_copied_python_ends_where_the_page_does(capsys):
     """Other random numbers, the same method: collapse in one place, modes found in the other."""
     ends = {}

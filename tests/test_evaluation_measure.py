@@ -18,7 +18,7 @@ from ict_lib.group import Alone
 from ict_lib.training.precision import multiplying
 from tests.test_evaluation_fidelity import KEYS, TinyInception, calls_home, noise, tiny  # noqa: F401 - fixtures
 
-PIXELS = {"frechet_pixels", "frechet_features", "sliced_wasserstein"}
+PIXELS = {"frechet_pixels", "frechet_features", "sliced_wasserstein", "nearest"}
 
 
 class Painter(nn.Module):
@@ -130,7 +130,7 @@ def test_drawing_is_repeatable_and_leaves_the_random_state_alone(digits):
 def test_real_digits_beat_noise_in_every_number(digits):
     real, noisy = measure(digits.images[::4], digits, "x"), measure(noise(450, 1, 8, 8), digits, "x")
     assert set(real) == {f"{name}_x" for name in PIXELS | set(KEYS)}
-    for name in ("frechet_pixels_x", "frechet_features_x", "sliced_wasserstein_x", "fid_x", "kid_x"):
+    for name in ("frechet_pixels_x", "frechet_features_x", "sliced_wasserstein_x", "fid_x", "kid_x", "nearest_x"):
         assert real[name] < 0.2 * noisy[name], name
     for name in ("precision_x", "recall_x", "inception_score_x"):
         assert real[name] > 1.5 * noisy[name], name
