@@ -16,7 +16,7 @@ from ict_lib.grid import karras_sigmas, require_ascending
 from ict_lib.techniques.noise_schedule import lognormal_pmf
 
 SCALES = (2, 3, 6, 11, 21, 41, 81, 161, 321, 641, 1281)
-CHAINS = 20_000  # times noise levels, for each point
+CHAINS = 60_000  # times noise levels, for each point
 
 
 def ideal_student(
@@ -111,7 +111,7 @@ def bias_and_noise(
     exact, rows = mixture.consistency(x, 80.0)[:, 0], []
     for n in scales:
         sigmas, generator = karras_sigmas(n), torch.Generator().manual_seed(n)
-        chains = min(2000, max(100, CHAINS // n))
+        chains = min(4000, max(100, CHAINS // n))
         answer, spread = ideal_student(mixture, x, sigmas, chains, generator)
         square = (answer[:, 0] - exact).square() - spread.square() / chains  # what the draws add on average, off again
         pmf = lognormal_pmf(sigmas)

@@ -12,10 +12,10 @@ from ict_lib.editing import inpaint, super_resolve
 from ict_lib.grid import karras_sigmas
 from ict_lib.training.measuring import grid
 
-COUNTS = [1, 2, 4, 8, 16]  # of levels
+COUNTS = [1, 2, 4, 8, 16, 32]  # of levels
 EDITS = (
     "Left in each row what was measured, then three answers from different noise, right the digit itself. Raise the "
-    "number of levels: in one the model hardly sees what was measured; with more its answers come nearer to the digit. "
+    "number of levels: in one the model hardly sees what was measured; with many its answers come nearer to the digit. "
     "Where much is unknown they still differ, and each agrees with the measurement."
 )
 
