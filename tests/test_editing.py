@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.editing import inpaint
+from ict_lib.editing import colourise, denoise, edit, inpaint, interpolate, redraw, super_resolve
 from ict_lib.sampling import sample
 from tests.test_sampling import XI, Noisy, PointMass, gen
 
@@ -119,3 +119,104 @@ def test_a_mask_that_does_not_fit_is_refused(known):
 def test_levels_that_do_not_fall_are_refused(sigmas):
     with pytest.raises(ValueError, match=r"falling levels, none below sigma_min = 0\.002"):
         inpaint(PointMass(), pictures(), torch.ones(4, 4) > 0, sigmas)
+
+
+# The other edits
+
+
+class Smooth(ConsistencyModel):
+    """Answers with images whose pixels are the mean of each row of the noisy ones: a model that leaves a trace."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(1, 1))
+
+    def forward(self, x, sigma, label=None):
+        return x.mean(dim=-1, keepdim=True).expand_as(x) + 0.1 * x
+
+
+def test_an_edit_denoises_and_then_keeps_level_by_level():
+    start, source = pictures(), gen(1)
+    found = edit(Smooth(), start, lambda x: x.clamp(-1, 1), LEVELS, gen(1))
+    x = start
+    for n, sigma in enumerate(LEVELS):
+        noise = torch.randn(start.shape, generator=source)
+        noisy = x + (math.sqrt(sigma**2 - 0.002**2) if n else sigma) * noise
+        x = (noisy.mean(dim=-1, keepdim=True) + 0.1 * noisy).clamp(-1, 1)
+    torch.testing.assert_close(found, x)
+
+
+def test_large_images_have_the_small_ones_as_their_means_and_the_models_detail():
+    small = pictures(shape=(2, 3, 4))
+    large = super_resolve(Smooth(), small, 2, LEVELS, gen(1))
+    assert large.shape == (3, 2, 6, 8)
+    means = large.view(3, 2, 3, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(means, small, atol=2e-5, rtol=0)
+    assert float(large.unflatten(3, (4, 2)).diff(dim=4).abs().max()) > 1e-3  # not all repeated pixels
+
+
+def test_super_resolution_projects_as_a_mask_in_other_coordinates_does():
+    """CT's own form: rotate every square so that its mean is one coordinate, and put that one back."""
+    model, small = Smooth(), pictures(shape=(1, 2, 2))
+    turn = torch.linalg.qr(torch.cat([torch.ones(4, 1), torch.eye(4)[:, :3]], dim=1)).Q.T
+    turn = turn * turn[0, 0].sign()  # first row: 1/2 each, so the coordinate is twice the mean
+    squares = lambda x: x.view(3, 2, 2, 2, 2).transpose(2, 3).reshape(3, 2, 2, 4)  # noqa: E731
+    source, x = gen(1), small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    for n, sigma in enumerate(LEVELS):
+        noise = torch.randn(x.shape, generator=source)
+        answer = model(x + (math.sqrt(sigma**2 - 0.002**2) if n else sigma) * noise, sigma)
+        turned = squares(answer) @ turn.T
+        turned[..., 0] = 2 * small[:, 0]
+        x = (turned @ turn).view(3, 2, 2, 2, 2).transpose(2, 3).reshape(3, 1, 4, 4)
+    torch.testing.assert_close(super_resolve(model, small, 2, LEVELS, gen(1)), x, atol=1e-4, rtol=1e-4)
+
+
+def test_colours_have_the_grey_image_as_their_mean():
+    grey = pictures()
+    coloured = colourise(Smooth(), grey, LEVELS, gen(1))
+    assert coloured.shape == (3, 3, 4, 4)
+    torch.testing.assert_close(coloured.mean(dim=1, keepdim=True), grey, atol=2e-5, rtol=0)
+    assert float(coloured.std(dim=1).max()) > 1e-3
+
+
+def test_to_redraw_is_the_second_step_of_sampling_but_for_the_lowest_noise():
+    images, z = pictures(), torch.randn(3, 1, 4, 4, generator=gen(1))
+    torch.testing.assert_close(redraw(Smooth(), images, 0.8, gen(1)), Smooth()(images + 0.8 * z, 0.8))
+    torch.testing.assert_close(redraw(PointMass(), images, 80.0), torch.full_like(images, XI), atol=0.02, rtol=0)
+
+
+def test_denoising_is_one_answer_without_dropout():
+    model, images = PointMass().train(), pictures()
+    torch.testing.assert_close(denoise(model, images, 0.8), XI + 0.002 / 0.8 * (images - XI))
+    assert model.training
+    assert model.asked[0][3] is False
+
+
+def test_interpolation_keeps_its_ends_and_the_size_of_the_noise():
+    first, second = (torch.randn(1, 40, 40, generator=gen(seed)) for seed in (1, 2))
+
+    class Identity(PointMass):
+        def forward(self, x, sigma, label=None):
+            return x
+
+    walk = interpolate(Identity(), first, second, 5) / 80
+    torch.testing.assert_close(walk[0], first)
+    torch.testing.assert_close(walk[-1], second)
+    assert walk.flatten(1).std(dim=1).tolist() == pytest.approx([1.0] * 5, abs=0.06)
+    torch.testing.assert_close(walk[2], (first + second) / math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda m, x: edit(m, x, abs, ()), "sigmas"),
+        (lambda m, x: super_resolve(m, x, 1, LEVELS), "factor"),
+        (lambda m, x: super_resolve(m, x[0], 2, LEVELS), "small"),
+        (lambda m, x: colourise(m, x.expand(-1, 2, -1, -1), LEVELS), "grey"),
+        (lambda m, x: denoise(m, x, 0.001), "sigmas"),
+        (lambda m, x: interpolate(m, x[0], x[0], 1), "num"),
+        (lambda m, x: interpolate(m, x[0], x[0, 0], 3), "shapes"),
+    ],
+)
+def test_what_an_edit_cannot_be_is_named(call, named):
+    with pytest.raises(ValueError, match=named):
+        call(PointMass(), pictures())

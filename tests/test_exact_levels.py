@@ -76,6 +76,14 @@ def test_the_scatter_is_that_of_gradients_by_autograd():
     assert found == pytest.approx(float(gradient.std()), rel=0.08)
 
 
+def test_the_scatter_of_a_models_answers_is_computed_from_them():
+    """A model that answers with its input: the difference of two answers is the difference of the levels, times z."""
+    sigmas = karras_sigmas(6)
+    found = scatter(NORMAL, sigmas, uniform_pmf(sigmas), 40_000, gen(4), lambda x, sigma: x)
+    variance = sum(4 * (1 - 0.002 / hi) ** 2 / 5 for hi in sigmas[1:].tolist())
+    assert found == pytest.approx(math.sqrt(variance), rel=0.02)
+
+
 # Errors
 
 

@@ -4,7 +4,8 @@ The student at the upper level of a pair learns from :math:`f(x_0 + \sigma_i z, 
 drawn anew each time. Here is what it would learn from infinitely many draws, and how far single draws scatter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ict_lib.grid import karras_sigmas, require_ascending
 from ict_lib.techniques.noise_schedule import lognormal_pmf
 
 SCALES = (2, 3, 6, 11, 21, 41, 81, 161, 321, 641, 1281)
-CHAINS = 20_000  # times noise levels, for each point
+CHAINS = 60_000  # times noise levels, for each point
 
 
 def ideal_student(
@@ -71,29 +72,38 @@ def pull(sigmas: Tensor, pmf: Tensor) -> float:
 
 
 def scatter(
-    mixture: Mixture, sigmas: Tensor, pmf: Tensor, num: int = 10_000, generator: torch.Generator | None = None
+    mixture: Mixture,
+    sigmas: Tensor,
+    pmf: Tensor,
+    num: int = 10_000,
+    generator: torch.Generator | None = None,
+    answer: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> float:
-    r"""Standard deviation of that gradient over single draws, where the student is right (theta = 0).
+    r"""Standard deviation of that gradient over single draws, at theta = 0, around the exact answers or a model's.
 
     .. math:: \operatorname{std}\Bigl[\frac{2 (1 - a_{i+1})}{\sigma_{i+1} - \sigma_i}
-        \bigl(f^*(x_0 + \sigma_{i+1} z, \sigma_{i+1}) - f^*(x_0 + \sigma_i z, \sigma_i)\bigr)\Bigr]
+        \bigl(f(x_0 + \sigma_{i+1} z, \sigma_{i+1}) - f(x_0 + \sigma_i z, \sigma_i)\bigr)\Bigr]
 
-    On data at one point it is 0. Of more dimensions than one it is the root of the sum of their variances.
+    Of exact answers to data at one point it is 0. Of more dimensions than one it is the root of the sum of their
+    variances.
 
     Args:
-        mixture: the data; on the line it takes seconds, in the plane far longer.
+        mixture: the data.
         sigmas: as of :func:`pull`.
         pmf: likewise.
         num: draws.
         generator: of the pairs, data and noise.
+        answer: f, of points ``[num, d]`` and levels ``[num]``, float64; None takes the exact one, which
+            is quick on the line and slow in the plane.
     """
     require_ascending(sigmas)
     pair = torch.multinomial(pmf, num, replacement=True, generator=generator)
     x0 = mixture.sample(num, generator)
     noise = torch.randn(x0.shape, dtype=x0.dtype, generator=generator)
     lo, hi, low = sigmas[pair], sigmas[pair + 1], float(sigmas[0])
-    right = [mixture.consistency(x0 + level[:, None] * noise, level, low) for level in (hi, lo)]
-    gradient = (2 * (1 - low / hi) / (hi - lo))[:, None] * (right[0] - right[1])  # [num, d]
+    answer = answer or partial(mixture.consistency, sigma_min=low)
+    upper, lower = (answer(x0 + level[:, None] * noise, level) for level in (hi, lo))
+    gradient = (2 * (1 - low / hi) / (hi - lo))[:, None] * (upper - lower)  # [num, d]
     return gradient.var(dim=0).sum().sqrt().item()
 
 
@@ -111,7 +121,7 @@ def bias_and_noise(
     exact, rows = mixture.consistency(x, 80.0)[:, 0], []
     for n in scales:
         sigmas, generator = karras_sigmas(n), torch.Generator().manual_seed(n)
-        chains = min(2000, max(100, CHAINS // n))
+        chains = min(4000, max(100, CHAINS // n))
         answer, spread = ideal_student(mixture, x, sigmas, chains, generator)
         square = (answer[:, 0] - exact).square() - spread.square() / chains  # what the draws add on average, off again
         pmf = lognormal_pmf(sigmas)

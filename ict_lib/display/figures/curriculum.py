@@ -12,7 +12,7 @@ LENGTHS = [4, 60, 1_500, 6_000, 50_000, 400_000, 800_000]  # K
 SHARES = torch.linspace(0, 1, 65, dtype=torch.float64)  # of the training
 GROWTH = (
     "Move k: the square root climbs steadily to 151 levels, doubling waits and then jumps, and ends with more than "
-    "eight times as many. Below, the levels themselves: each doubling keeps the old ones and puts a new one between "
+    "eight times as many. Beside it the levels themselves: each doubling keeps the old ones and puts a new one between "
     "every two. Then change K: the shape stays, stretched to any length, as long as there are steps enough."
 )
 MEANS = (
@@ -38,7 +38,12 @@ def growth_explorer() -> Explorer:
         row, sigmas = float(color), _padded(counts.T)  # [shares, lengths, levels]
         grids.append(Points(sigmas, torch.full_like(sigmas, row), label=name, size=4, color=color))
         readouts.append(Readout(f"N, {name}", counts.T, "{:,.0f}"))
-    levels = {"x_label": "noise level σ", "x_scale": "log", "y_range": (-1.0, 2.0)}
+    levels = {
+        "x_label": "noise level σ",
+        "x_scale": "log",
+        "y_label": "0: square root, 1: doubling",
+        "y_range": (-1.0, 2.0),
+    }
     return Explorer(
         sliders=[
             Slider("share of the training, k / K", SHARES, start=24, text=[f"{share:.1%}" for share in SHARES]),

@@ -1,0 +1,69 @@
+"""Figure of the chapter on sampling and editing: edits of digits."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ict_lib.consistency import ConsistencyModel
+from ict_lib.display.explorer import Explorer, Image, Line, Panel, Points, Slider
+from ict_lib.editing import inpaint, super_resolve
+from ict_lib.grid import karras_sigmas
+from ict_lib.training.measuring import grid
+
+COUNTS = [1, 2, 4, 8, 16, 32]  # of levels
+EDITS = (
+    "Left in each row what was measured, then three answers from different noise, right the digit itself. Raise the "
+    "number of levels: in one the model hardly sees what was measured; with many its answers come nearer to the digit. "
+    "Where much is unknown they still differ, and each agrees with the measurement."
+)
+
+
+def edits(model: ConsistencyModel, images: Tensor, counts: Sequence[int] = COUNTS) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measure a part of digits, ``[num, 1, 8, 8]``, in three ways, and let the model answer three times to each.
+
+    Returns:
+        For each way, what was measured ``[num, 1, 8, 8]``, and the answers ``[counts, 3, num, 1, 8, 8]``.
+    """
+    upper = torch.arange(8)[:, None].expand(8, 8) < 4
+    spots = torch.rand(8, 8, generator=torch.Generator().manual_seed(1)) < 0.3
+    small = torch.nn.functional.avg_pool2d(images, 2)
+    grey, enlarged = torch.zeros(()), small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    ways = {
+        "upper half known": (images.where(upper, grey), lambda *a: inpaint(model, images, upper, *a)),
+        "30 % of the pixels": (images.where(spots, grey), lambda *a: inpaint(model, images, spots, *a)),
+        "4x4 means": (enlarged, lambda *a: super_resolve(model, small, 2, *a)),
+    }
+
+    def answers(way: Callable[..., Tensor], count: int) -> Tensor:
+        levels = karras_sigmas(count + 1).flip(0)[:-1].tolist()
+        return torch.stack([way(levels, torch.Generator().manual_seed(seed)) for seed in range(3)])
+
+    return {name: (seen, torch.stack([answers(way, n) for n in counts])) for name, (seen, way) in ways.items()}
+
+
+def edits_explorer(found: dict[str, tuple[Tensor, Tensor]], images: Tensor, counts: Sequence[int] = COUNTS) -> Explorer:
+    """Show what :func:`edits` gives, for sliders that choose the edit and the number of levels."""
+    num, sheets, errors = len(images), [], []
+    for seen, answers in found.values():
+        columns = [torch.stack([seen, *tries, images], dim=1).flatten(0, 1) for tries in answers]  # each [num * 5, ...]
+        sheets.append([grid(column, columns=5) for column in columns])
+        errors.append((answers - images).square().mean(dim=(1, 2, 3, 4, 5)).sqrt().tolist())
+    errors, steps = np.array(errors), np.array(counts, dtype=float)
+    marks = [
+        Line(steps, errors[:, None], label="distance of an answer from the digit", color=0),
+        Points(steps[None, :, None], errors[..., None], size=10, color=1),
+    ]
+    axes = {"x_label": "levels", "y_label": "root mean square, a pixel", "x_scale": "log"}
+    return Explorer(
+        sliders=[
+            Slider("what is known", list(found)),
+            Slider("noise levels, one evaluation each", list(counts), start=len(counts) - 1),
+        ],
+        panels=[
+            Panel([Image(np.array(sheets), (0, 255))], title=f"{num} digits: measured, three answers, true"),
+            Panel(marks, title="How far the answers are from the truth", **axes),
+        ],
+        caption=EDITS,
+    )
