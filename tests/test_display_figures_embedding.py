@@ -14,9 +14,9 @@ from ict_lib.display.figures.embedding import (
     COUNTS,
     PLACES,
     SCALES,
-    apart,
     embedding_explorer,
     fourier,
+    gap,
     pairs_near,
     speed,
 )
@@ -58,7 +58,7 @@ def test_the_known_speeds():
 def test_the_distance_of_two_levels_is_that_of_the_formula(scale, step):
     """1 - exp(-2 pi^2 s^2 delta^2), the mean over the draw of the frequencies, squared."""
     low = torch.tensor([0.5], dtype=torch.float64)
-    found = float(apart(fourier(scale, 20_000), low, low * math.exp(4 * step)))
+    found = float(gap(fourier(scale, 20_000), low, low * math.exp(4 * step)))
     assert found**2 == pytest.approx(1 - math.exp(-2 * (math.pi * scale * step) ** 2), rel=0.04)
 
 
@@ -93,8 +93,8 @@ def test_the_distance_that_is_drawn_is_that_of_neighbours(explorer):
         np.testing.assert_allclose(low, levels[at], rtol=1e-9)
         np.testing.assert_allclose(high, levels[np.array(at) + 1], rtol=1e-9)
         for i, scale in enumerate(SCALES):
-            gap = reference_features(scale, high) - reference_features(scale, low)
-            np.testing.assert_allclose(drawn[i, j], np.linalg.norm(gap, axis=1) / 8, rtol=2e-3)
+            change = reference_features(scale, high) - reference_features(scale, low)
+            np.testing.assert_allclose(drawn[i, j], np.linalg.norm(change, axis=1) / 8, rtol=2e-3)
 
 
 def test_at_the_start_neighbours_are_strangers(explorer):

@@ -29,7 +29,7 @@ def speed(features: Features) -> float:
     return float(change.norm() / 1e-6 / math.sqrt(change.numel() / 2))  # a sine and a cosine each
 
 
-def apart(features: Features, low: Tensor, high: Tensor) -> Tensor:
+def gap(features: Features, low: Tensor, high: Tensor) -> Tensor:
     """Distance of the features of two noise levels, ``[pairs]``; unrelated ones have 1 in the root mean square."""
     difference = features(c_noise(high)) - features(c_noise(low))
     return difference.norm(dim=1) / math.sqrt(difference.shape[1])
@@ -51,7 +51,7 @@ def embedding_explorer() -> Explorer:
     near = [karras_sigmas(n) for n in COUNTS]
     some = torch.stack([s[(i := max(0, int((s.log() - 0.0).abs().argmin()) - 4)) : i + 8] for s in near])  # [counts, 8]
     dots = torch.stack([torch.stack([features(c_noise(s))[:, 16] for s in some]) for features in kinds])
-    gaps = torch.stack([torch.stack([apart(features, *pairs_near(n)) for n in COUNTS]) for features in kinds])
+    gaps = torch.stack([torch.stack([gap(features, *pairs_near(n)) for n in COUNTS]) for features in kinds])
     one = torch.ones_like(PLACES)
     return Explorer(
         sliders=[Slider("scale s of the features", SCALES), Slider("noise levels N", COUNTS, start=3)],
