@@ -107,4 +107,4 @@ def _velocities(mixture: Mixture, r: Tensor, t: Tensor, z: Tensor, u: Tensor) ->
     marks = [Line(PLACES, average, label="average velocity u(z, r, t)", color=1)]
     marks += [Line(PLACES, now, label="velocity v(z, t)", color=2, dashed=True)]
     marks += [Points(_grid(z, 1), _grid(u, 1), color=1, size=10)]
-    return Panel(marks, "At the upper time", "z at t", "velocity", (-2, 2), (-6, 6))
+    return Panel(marks, "At the upper time", "z at t", "velocity", (-2, 2), (-4, 4))
