@@ -43,7 +43,7 @@ def text(chapter):
 def test_the_pages_are_there():
     techniques = ["weighting", "embedding", "teacher", "pseudo_huber", "curriculum", "noise_levels"]  # as in the paper
     before, after = ["introduction", "consistency_model", "baseline"], ["ladder", "sampling", "playground", "clinic"]
-    names = [*before, *techniques, *after, "reproduce", "scale", "results", "glossary"]
+    names = [*before, *techniques, *after, "reproduce", "scale", "after_ict", "results", "glossary"]
     assert [f"book/{name}" for name in names] == PAGES
 
 

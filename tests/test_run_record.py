@@ -209,7 +209,7 @@ def test_a_reader_never_sees_half_a_record(project, monkeypatch):
     ("values", "said"),
     [
         ([3.0, 1.0, 1.25], "1.25 (1 to 3)"),
-        ([2.0], "2 (2 to 2)"),
+        ([2.0], "2"),  # one seed has no spread
         ([1.0, 2.0], "1.5 (1 to 2)"),
         ([0.0123456, 0.02, 1234.5], "0.02 (0.0123 to 1.23e+03)"),
         ([-1.0, -2.0, -3.0], "-2 (-3 to -1)"),

@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from statistics import median
 
 from ict_lib.data import DATASETS
 from ict_lib.run import record
@@ -39,7 +38,7 @@ def _row(line: dict[str, str]) -> dict[str, str]:
     left = record.read(name)
     values, run = left.result(key), left.run
     return about | {
-        "here": record.spread(values) if len(values) > 1 else f"{median(values):.3g}",
+        "here": record.spread(values),
         "seeds": str(len(values)),
         "protocol": f"{run.num_samples:,} samples, {MEASURED[DATASETS[run.data].extractor]}",
         "images seen": f"{left.manifest['images_seen'] // len(values):,} a seed",

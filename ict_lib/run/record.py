@@ -151,5 +151,5 @@ def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def spread(values: list[float]) -> str:
-    """Write the numbers of several seeds as ``median (lowest to highest)``, to three significant digits."""
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    """Write the numbers of several seeds as ``median (lowest to highest)``, to three significant digits; of one, it."""
+    return f"{values[0]:.3g}" if len(values) == 1 else f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"

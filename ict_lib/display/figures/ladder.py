@@ -27,7 +27,7 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
     Returns:
         The figure; its words are the caller's.
     """
-    fig = plt.figure(figsize=(1.1 * len(variants), 4.6))
+    fig = plt.figure(figsize=(1.1 * len(variants), 5.2))
     places = fig.add_gridspec(2, len(variants), height_ratios=[1, 2.2])
     for column, variant in enumerate(variants):
         sheet = levels(plt.imread(study.folder / SAMPLES / f"{variant}.png"))
@@ -41,8 +41,8 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
         seeds.set_label(steps)
     ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="two halves of the data")
     ax.set(yscale="log", ylabel=label, xlim=(-0.5, len(variants) - 0.5))
-    ax.set_xticks(range(len(variants)), variants.values(), fontsize=8)
-    ax.legend(fontsize=8, frameon=False)
+    ax.set_xticks(range(len(variants)), variants.values(), fontsize=11)
+    ax.legend(fontsize=11, frameon=False)
     return fig
 
 
