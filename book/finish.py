@@ -111,6 +111,18 @@ def texts(page: BeautifulSoup) -> dict[str, str]:
     return {name: " ".join(section.get_text().split()) for name, section in sections.items()}
 
 
+def share_code(page: BeautifulSoup) -> None:
+    """Keep the code and the style of figures of one kind once; the others say whose they are (see `widgets.js`)."""
+    for script in page.select('script[type="application/vnd.jupyter.widget-state+json"]'):
+        saved, first = json.loads(script.string), {}
+        for name, model in saved["state"].items():
+            for key in ("_esm", "_css"):
+                whole = model["state"].get(key)
+                if whole and first.setdefault(whole, name) != name:
+                    model["state"][key] = {"of": first[whole]}
+        script.string = json.dumps(saved).replace("</", "<\\/")
+
+
 def link(page: BeautifulSoup, up: str) -> None:
     """Take out the scripts that have become needless, and name the files that came to be here."""
     for early in page.select("link[rel=preload][as=script]"):
@@ -145,6 +157,7 @@ def finish() -> None:
     for path, page in pages.items():
         mend(page)
         sort_stills(page, path.parent)
+        share_code(page)
         link(page, "../" * len(path.relative_to(HTML).parent.parts))
         path.write_text(str(page), "utf8")
     for script in (STATIC / "scripts").glob("fontawesome.js*"):

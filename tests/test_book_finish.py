@@ -1,5 +1,6 @@
 """What the builder does to Jupyter Book's pages: formulas, names and roles, texts for the search."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def test_a_formula_that_cannot_be_read_is_named(finish, source):
     with pytest.raises(ValueError, match="a formula cannot be read") as caught:
         finish.typeset([("x", False), (source, True)])
     assert source in str(caught.value)
+
+
+def test_the_code_of_figures_of_one_kind_stands_once(finish):
+    models = {name: {"state": {"_esm": esm, "_css": "a {}", "at": name}} for name, esm in
+              (("one", "export </script>"), ("two", "export </script>"), ("three", "other"))}  # fmt: skip
+    models["layout"] = {"state": {}}
+    page = soup('<script type="application/vnd.jupyter.widget-state+json"></script>')
+    page.script.string = json.dumps({"state": models}).replace("</", "<\\/")
+    finish.share_code(page)
+    again = soup(str(page))
+    assert str(page).count("</script>") == 1
+    shared = json.loads(again.script.string)["state"]
+    assert shared["two"]["state"] == {"_esm": {"of": "one"}, "_css": {"of": "one"}, "at": "two"}
+    assert shared["three"]["state"] == {"_esm": "other", "_css": {"of": "one"}, "at": "three"}
+    assert (shared["one"], shared["layout"]) == (models["one"], models["layout"])

@@ -83,10 +83,15 @@
     return figure;
   }
 
+  const shared = (entry, key) => { // a figure whose code stands with another names that one
+    const own = entry.state[key];
+    return own?.of ? states[own.of].state[key] : own;
+  };
+
   async function mount(place, entry, model, figure) {
     try {
-      addStyle(entry.state._css);
-      const { default: widget } = await load(entry.state._esm);
+      addStyle(shared(entry, "_css"));
+      const { default: widget } = await load(shared(entry, "_esm"));
       const link = figure && (() => `${location.href.split("#")[0]}#${write(figure)}`);
       await widget.render({ model, el: place, link });
     } catch (error) {
