@@ -23,7 +23,10 @@ def text(page):
 
 def links(page):
     """The links of a page to other pages and to headings, as they are written."""
+    cells = nbformat.read(ROOT / f"{page}.ipynb", as_version=4).cells
+    computed = "".join(cell.source for cell in cells if cell.cell_type == "code")  # sentences too
     found = re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]*)\)", text(page))
+    found += re.findall(r"\]\(([a-z_]+\.ipynb[^)\s]*)\)", computed)
     return [link for link in found if not link.startswith(("http:", "https:"))]
 
 
