@@ -27,7 +27,7 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
     Returns:
         The figure; its words are the caller's.
     """
-    fig = plt.figure(figsize=(1.1 * len(variants), 5.2))
+    fig = plt.figure(figsize=(1.1 * len(variants), 5.2), facecolor="white")  # samples must stay as they are in the dark
     places = fig.add_gridspec(2, len(variants), height_ratios=[1, 2.2])
     for column, variant in enumerate(variants):
         sheet = levels(plt.imread(study.folder / SAMPLES / f"{variant}.png"))
