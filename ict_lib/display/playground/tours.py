@@ -47,7 +47,7 @@ TOURS = [
     },
     {
         "key": "noise",
-        "title": "One improvement that helps two steps more than one",
+        "title": "One change that helps two steps and hurts one",
         "runs": ["without-noise_schedule", "iCT"],
         "predict": "Lognormal noise draws low levels more often. Does it make samples better in one step, in "
         "two, or both?",
