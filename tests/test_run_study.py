@@ -125,6 +125,17 @@ def test_of_points_some_are_kept_the_same_noise_for_all(project):
     assert set(found.rows[0]) > {"sliced_wasserstein_1_step", "on_data_2_steps"}
 
 
+def test_what_a_page_shows_while_it_is_built_starts_anew_where_the_page_was_changed(project):
+    variants = {"a": {"recipe": {"mu0": 0.5}}}
+    first = execute_study(run_from({**PLAIN, "name": "preview/page", "variants": variants}))
+    changed = {**PLAIN, "name": "preview/page", "variants": {"a": {"recipe": {"mu0": 0.1}}}}
+    again = execute_study(run_from(changed))
+    assert again.run.variants != first.run.variants
+    assert [row["settings"] for row in again.rows] != [row["settings"] for row in first.rows]
+    with pytest.raises(ValueError, match="made with other settings"):
+        execute_study(run_from({**changed, "name": "tried", "variants": {"mu0.5": {"recipe": {"mu0": 0.1}}}}))
+
+
 # Errors
 
 

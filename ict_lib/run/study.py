@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ict_lib.checks import require_known
+from ict_lib.checks import difference, require_known
 from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import json_lines, read_json, read_lines, results_folder, write_atomically, write_json
+from ict_lib.files import IDENTITY, json_lines, read_json, read_lines, results_folder, write_atomically, write_json
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
@@ -123,12 +123,14 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
-    left, label = finished(place, identity(one, seed)), Path(name).parent.name
+    settings, label, preview = identity(one, seed), Path(name).parent.name, run.name.startswith("preview/")
+    stale = preview and bool(difference(read_json(place / IDENTITY) or settings, settings))  # the page was changed
+    left = None if stale else finished(place, settings)
     with made(one.mistake):
         if not left:
-            for _ in Training(one, seed, place, evaluate=evaluate):
+            for _ in Training(one, seed, place, resume=not stale, evaluate=evaluate):
                 pass
-            left = finished(place, identity(one, seed))
+            left = finished(place, settings)
         if seed == one.seeds[0]:
             _keep_samples(one, place, folder / SAMPLES / label)
     checkpoint.clear(place, milestones=True)
