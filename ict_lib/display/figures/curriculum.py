@@ -9,7 +9,7 @@ from ict_lib.techniques.curriculum import doubling, square_root
 
 RULES = {"square root (CT)": square_root, "doubling (iCT)": doubling}
 LENGTHS = [4, 60, 1_500, 6_000, 50_000, 400_000, 800_000]  # K
-SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)  # of the training
+SHARES = torch.linspace(0, 1, 33, dtype=torch.float64)  # of the training
 GROWTH = (
     "Move k: the square root climbs steadily to 151 levels, doubling waits and then jumps, and ends with more than "
     "eight times as many. Beside it the levels themselves: each doubling keeps the old ones and puts a new one between "
@@ -46,19 +46,19 @@ def growth_explorer() -> Explorer:
     }
     return Explorer(
         sliders=[
-            Slider("share of the training, k / K", SHARES, start=15, text=[f"{share:.1%}" for share in SHARES]),
+            Slider("share of the training, k / K", SHARES, start=12, text=[f"{share:.1%}" for share in SHARES]),
             Slider("steps in all, K", LENGTHS, start=5, text=[f"{total:,}" for total in LENGTHS]),
         ],
         panels=[
             Panel(marks, "Number of levels N", "k / K", "N", y_scale="log"),
-            Panel(grids, "The levels at this k (at most 81 are drawn)", **levels),
+            Panel(grids, "The levels at this k (at most 61 are drawn)", **levels),
         ],
         readouts=readouts,
         caption=GROWTH,
     )
 
 
-def _padded(counts: Tensor, most: int = 81) -> Tensor:
+def _padded(counts: Tensor, most: int = 61) -> Tensor:
     """Lay out the levels of each N of ``counts``, ``[*, most]``; of more than ``most`` some are left out."""
     rows = {}
     for n in counts.unique().tolist():
