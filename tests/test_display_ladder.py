@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from ict_lib.display.figures.ladder import apart, ladder_figure
+from ict_lib.display.figures.ladder import apart, ladder_figure, worth
 from tests.test_display_baseline import images  # noqa: F401
 
 matplotlib.use("Agg")
@@ -54,3 +54,10 @@ def test_every_seed_is_a_dot_and_every_median_a_bar(drawn):
 )
 def test_ranges_are_apart_when_no_seed_of_one_side_reaches_the_other(first, second, parted):
     assert apart(first, second) == parted
+
+
+def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(images):  # noqa: F811
+    found = images[0]
+    assert worth(found, "ct", "ict", "frechet_pixels_1_step") == "10.00"
+    assert worth(found, "ict", "ct", "frechet_pixels_1_step") == "0.10"
+    assert worth(found, "ct", "ct", "frechet_pixels_1_step") == "1.00, overlap"

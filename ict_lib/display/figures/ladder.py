@@ -49,3 +49,9 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
 def apart(first: Sequence[float], second: Sequence[float]) -> bool:
     """Tell whether all seeds of one side lie below all of the other."""
     return max(first) < min(second) or max(second) < min(first)
+
+
+def worth(study: Study, before: str, after: str, key: str) -> str:
+    """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap."""
+    sides = study.result(key, before), study.result(key, after)
+    return f"{np.median(sides[0]) / np.median(sides[1]):.2f}{'' if apart(*sides) else ', overlap'}"
