@@ -9,6 +9,7 @@ from torch import nn
 
 from ict_lib import consistency
 from ict_lib.consistency import ConsistencyModel, c_in, c_noise, c_out, c_skip
+from ict_lib.run import mistakes
 from tests import mutants
 
 
@@ -35,7 +36,7 @@ def check_root_two(implementation):
 def test_trap_5_c_in_at_half_is_root_two():
     check_root_two(c_in)
     with pytest.raises(AssertionError):
-        check_root_two(mutants.c_in_without_root)
+        check_root_two(mistakes.c_in_without_root)
 
 
 def test_printed_values():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ict_lib.grid import karras_sigmas, require_ascending
+from ict_lib.run import mistakes
 from tests import mutants
 
 
@@ -34,7 +35,7 @@ def check_ends(implementation):
 def test_trap_12_sigma_min_is_the_first_level():
     check_ends(karras_sigmas)
     with pytest.raises(AssertionError):
-        check_ends(mutants.karras_sigmas_without_minimum)
+        check_ends(mistakes.karras_sigmas_without_minimum)
 
 
 def check_eleven_levels_make_ten_pairs(implementation):

@@ -13,6 +13,7 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.networks.build import build_network
 from ict_lib.objective import consistency_training_loss, distance_between, levels
 from ict_lib.recipe import CT, ICT, LADDER
+from ict_lib.run import mistakes
 from tests import mutants
 from tests.slow_objective import Line, clean, loss_of, slow_levels, slow_loss
 
@@ -200,7 +201,7 @@ def check_teacher_is_a_constant(loss):
 def test_trap_13_no_gradient_enters_the_teacher():
     check_teacher_is_a_constant(consistency_training_loss)
     with pytest.raises(AssertionError):
-        check_teacher_is_a_constant(mutants.loss_with_live_teacher)
+        check_teacher_is_a_constant(mistakes.loss_with_live_teacher)
 
 
 def test_a_teacher_of_its_own_gets_no_gradient():

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from ict_lib.recipe import CT, ICT
+from ict_lib.run import mistakes
 from ict_lib.techniques.curriculum import doubling, num_scales_at, square_root
 from tests import mutants
 
@@ -24,7 +25,7 @@ def check_stages(implementation):
 def test_trap_7_stages_of_50_000_steps_that_end_at_1281_levels():
     check_stages(doubling)
     with pytest.raises(AssertionError):
-        check_stages(mutants.doubling_with_log_of_sum)
+        check_stages(mistakes.doubling_with_log_of_sum)
 
 
 def check_first_and_last(implementation):

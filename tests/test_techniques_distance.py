@@ -7,6 +7,7 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
+from ict_lib.run import mistakes
 from ict_lib.techniques.distance import huber_c, l1, pseudo_huber, squared_l2
 from tests import mutants
 
@@ -34,7 +35,7 @@ def check_one_root_a_sample(implementation):
 def test_trap_1_one_norm_over_the_whole_sample():
     check_one_root_a_sample(pseudo_huber)
     with pytest.raises(AssertionError):
-        check_one_root_a_sample(mutants.pseudo_huber_per_pixel)
+        check_one_root_a_sample(mistakes.pseudo_huber_per_pixel)
 
 
 def check_constant(implementation):
@@ -79,7 +80,7 @@ def check_rotation_changes_nothing(implementation):
 def test_rotating_both_samples_changes_nothing():
     check_rotation_changes_nothing(pseudo_huber)
     with pytest.raises(AssertionError):
-        check_rotation_changes_nothing(mutants.pseudo_huber_per_pixel)
+        check_rotation_changes_nothing(mistakes.pseudo_huber_per_pixel)
 
 
 def test_pseudo_huber_is_quadratic_near_and_linear_far():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ict_lib.recipe import CT, ICT, LADDER
+from ict_lib.run import mistakes
 from ict_lib.techniques.teacher import ema_decay, ema_update, follow, follower, lag, make_teacher
 from tests import mutants
 
@@ -76,7 +77,7 @@ def check_a_tenth_of_the_way(implementation):
 
 def test_trap_3_the_average_moves_by_a_tenth_and_the_model_not_at_all():
     check_a_tenth_of_the_way(ema_update)
-    for mutant in (mutants.ema_update_swapped, mutants.ema_update_reversed):
+    for mutant in (mistakes.ema_update_swapped, mistakes.ema_update_reversed):
         with pytest.raises(AssertionError):
             check_a_tenth_of_the_way(mutant)
 

@@ -8,11 +8,11 @@ import torch
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.grid import karras_sigmas
 from ict_lib.networks.blocks import Unrounded
+from ict_lib.run import mistakes
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import train
 from ict_lib.training.model import build_model, compile_passes
 from ict_lib.training.precision import loss_scaler, multiplying, passing
-from tests import mutants
 from tests.test_networks import build
 from tests.test_training_loop import numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
@@ -180,7 +180,7 @@ def test_trap_19_an_embedding_in_16_bits_is_noticed(name, precision, monkeypatch
 
 
 def test_trap_19_a_c_noise_in_16_bits_is_noticed(monkeypatch):
-    monkeypatch.setattr("ict_lib.consistency.c_noise", mutants.c_noise_in_16_bits)
+    monkeypatch.setattr("ict_lib.consistency.c_noise", mistakes.c_noise_in_16_bits)
     with pytest.raises(AssertionError):
         check_neighbours_are_told_apart("mlp", "bf16")
     alike = (told_the_level("mlp", "bf16")[0].diff(dim=0) == 0).float().mean()
