@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -72,6 +73,26 @@ def start_browser(kind: str, program: str, driver: str, profile: Path):
     if kind == "edge":
         return webdriver.Edge(options=options, service=EdgeService(driver))
     return webdriver.Chrome(options=options, service=ChromeService(driver))
+
+
+WIDGET_PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>page</title>
+<style>body {{ margin: 8px; font-family: sans-serif }}
+html[data-theme="dark"] {{ background: #111; color: #ddd }}</style>
+<main><article class="bd-article"><h1>page</h1>
+<script type="application/vnd.jupyter.widget-state+json">{state}</script>
+{body}</article></main><script>{host}</script></html>"""
+VIEW = '<script type="application/vnd.jupyter.widget-view+json">{{"model_id": "{}"}}</script>'
+
+
+def write_widget_page(path: Path, models: dict[str, dict], body: str) -> str:
+    """A page on the disk with the book's own host of widgets; its address.
+
+    Names of the saved state are in alphabetical order, as a notebook's file has them.
+    """
+    state = json.dumps({"state": models}, sort_keys=True).replace("</", "<\\/")
+    host = (ROOT / "book" / "_assets" / "widgets.js").read_text("utf8")
+    path.write_text(WIDGET_PAGE.format(state=state, body=body, host=host), "utf8")
+    return path.as_uri()
 
 
 @pytest.fixture

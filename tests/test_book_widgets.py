@@ -1,26 +1,17 @@
 """The host of the built pages' figures: what they show stands in the address, and a link opens it again."""
 
 import base64
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ict_lib.display.explorer import Explorer, Line, Panel, Readout, Slider
+from tests.conftest import ROOT, VIEW, write_widget_page
 
-ROOT = Path(__file__).resolve().parents[1]
-HOST = ROOT / "book" / "_assets" / "widgets.js"
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
-HTML = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>page</title>
-<style>body {{ margin: 8px; font-family: sans-serif }}
-html[data-theme="dark"] {{ background: #111; color: #ddd }}</style>
-<main><article class="bd-article"><h1>page</h1><h2 id="the-code">The code</h2><p style="height: 2000px">far down</p>
-<script type="application/vnd.jupyter.widget-state+json">{state}</script>
-{views}<p style="height: 2000px">the end</p></article></main><script>{host}</script></html>"""
-VIEW = '<script type="application/vnd.jupyter.widget-view+json">{{"model_id": "m{}"}}</script><p>text</p>'
+BODY = '<h2 id="the-code">The code</h2><p style="height: 2000px">far down</p>{}<p style="height: 2000px">the end</p>'
 SHOWN = """
 const figures = [...document.querySelectorAll('.ict-explorer')];
 return {hash: location.hash, top: figures.map((figure) => figure.getBoundingClientRect().top),
@@ -48,11 +39,8 @@ def address(tmp_path_factory):
         buffer = {"path": ["data"], "encoding": "base64", "data": base64.b64encode(figure.data).decode()}
         values = {name: getattr(figure, name) for name in ("_esm", "_css", "spec", "index")}
         state[f"m{number}"] = {"state": values, "buffers": [buffer]}
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    escaped = json.dumps({"state": state}).replace("</", "<\\/")
-    views = "".join(VIEW.format(number) for number in range(3))
-    path.write_text(HTML.format(state=escaped, views=views, host=HOST.read_text("utf8")), "utf8")
-    return path.as_uri()
+    views = "".join(VIEW.format(name) + "<p>text</p>" for name in state)
+    return write_widget_page(tmp_path_factory.mktemp("page") / "page.html", state, BODY.format(views))
 
 
 @pytest.fixture

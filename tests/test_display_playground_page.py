@@ -1,24 +1,14 @@
 """The page that trains, as a reader meets it: in a browser, from the disk, by mouse, keyboard and link."""
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 
 from ict_lib.display.playground import Playground, train
+from tests.conftest import ROOT, VIEW, write_widget_page
 
-ROOT = Path(__file__).resolve().parents[1]
-HOST = ROOT / "book" / "_assets" / "widgets.js"
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-HTML = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>page</title>
-<style>body {{ margin: 8px; font-family: sans-serif }}
-html[data-theme="dark"] {{ background: #111; color: #ddd }}</style>
-<main><article class="bd-article"><h1>page</h1>
-<script type="application/vnd.jupyter.widget-state+json">{state}</script>
-<script type="application/vnd.jupyter.widget-view+json">{{"model_id": "m"}}</script>
-</article></main><script>{host}</script></html>"""
 AXE = """
 const done = arguments[0];
 axe.run(document, {resultTypes: ['violations']}).then((found) => done(found.violations
@@ -38,11 +28,8 @@ def address(tmp_path_factory):
     runs = [train(preset, total_steps=5000) | {"total_steps": 10_000} for preset in ("CT", "iCT")]
     playground = Playground(runs)
     names = ["_esm", "_css", "recorded", "tours", "templates"]
-    state = {"state": {"m": {"state": {name: getattr(playground, name) for name in names}}}}
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    escaped = json.dumps(state).replace("</", "<\\/")
-    path.write_text(HTML.format(state=escaped, host=HOST.read_text("utf8")), "utf8")
-    return path.as_uri()
+    models = {"m": {"state": {name: getattr(playground, name) for name in names}}}
+    return write_widget_page(tmp_path_factory.mktemp("page") / "page.html", models, VIEW.format("m"))
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import { pictures_of } from "./draw.js";
 const PACE = 300; // ms from one picture to the next
 const PART = 800; // ms for each part in slow motion
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+// Whether two values of a run are the same, whatever order their fields stand in: a notebook's file sorts them.
+const same = (a, b) => a === b || (Object(a) === a && Object(b) === b
+  && Object.keys({ ...a, ...b }).every((name) => same(a[name], b[name])));
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Session {
@@ -36,7 +39,7 @@ export class Session {
   matches(snapshots) {
     return snapshots.every((one, side) => {
       const { cells, ...run } = this.runOf(side);
-      return Object.entries(run).every(([name, value]) => JSON.stringify(value) === JSON.stringify(one[name]));
+      return Object.entries(run).every(([name, value]) => same(value, one[name]));
     });
   }
 
