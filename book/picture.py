@@ -1,6 +1,6 @@
-"""Takes README's picture of the page that trains, as it is before the first click: ``python book/picture.py``.
+"""Takes README's pictures from the built pages: the page that trains before the first click, and the ladder's figure.
 
-The book must have been built; Chromium and its driver must be there.
+``python book/picture.py``; the book must have been built, and Chromium and its driver must be there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,8 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.conftest import find_browser, start_browser  # noqa: E402
 
-PAGE = ROOT / "_build" / "html" / "book" / "playground.html"
-PICTURE = ROOT / "book" / "playground.png"
+PAGES = ROOT / "_build" / "html" / "book"
 WAIT = """
 const done = arguments[0];
 const look = () => document.querySelector('.ict-playground') ? setTimeout(done, 500) : setTimeout(look, 100);
@@ -51,13 +51,25 @@ def take(page: str) -> Image.Image:
     return Image.open(io.BytesIO(shot)).convert("RGB")
 
 
+def first_still(page: Path) -> Image.Image:
+    """Read the first still figure of a page."""
+    figure = BeautifulSoup(page.read_text("utf8"), "html.parser").select_one(".still img")
+    with Image.open(page.parent / figure["src"]) as still:
+        paper = Image.new("RGB", still.size, "white")
+        paper.paste(still, mask=still.convert("RGBA").getchannel("A"))
+    return paper
+
+
 def main() -> int:
-    """Write the picture, or say what is missing."""
-    if not PAGE.exists() or find_browser() is None:
-        print(f"{PAGE} or a browser is missing: make book; apt-get install chromium chromium-driver", file=sys.stderr)
+    """Write the pictures, or say what is missing."""
+    pages = [PAGES / "playground.html", PAGES / "ladder.html"]
+    if not all(page.exists() for page in pages) or find_browser() is None:
+        print(f"{PAGES} or a browser is missing: make book; apt-get install chromium chromium-driver", file=sys.stderr)
         return 1
-    take(PAGE.as_uri()).quantize(64).save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB")
+    for page, picture in zip(pages, (take(pages[0].as_uri()), first_still(pages[1])), strict=True):
+        path = ROOT / "book" / f"{page.stem}.png"
+        picture.quantize(64).save(path, optimize=True)
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 
 
