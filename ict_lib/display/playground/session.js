@@ -7,9 +7,7 @@ import { pictures_of } from "./draw.js";
 const PACE = 300; // ms from one picture to the next
 const PART = 800; // ms for each part in slow motion
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-// Whether two values of a run are the same, whatever order their fields stand in: a notebook's file sorts them.
-const same = (a, b) => a === b || (Object(a) === a && Object(b) === b
-  && Object.keys({ ...a, ...b }).every((name) => same(a[name], b[name])));
+const text = (value) => JSON.stringify(value, Object.keys(Object(value)).sort()); // a notebook's file sorts the fields
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Session {
@@ -39,7 +37,7 @@ export class Session {
   matches(snapshots) {
     return snapshots.every((one, side) => {
       const { cells, ...run } = this.runOf(side);
-      return Object.entries(run).every(([name, value]) => same(value, one[name]));
+      return Object.entries(run).every(([name, value]) => text(value) === text(one[name]));
     });
   }
 
@@ -127,8 +125,7 @@ export class Session {
 
   toggleSlow() {
     Object.assign(this, { slow: !this.slow, playing: false, part: -1 });
-    if (this.slow) this.play();
-    else this.show();
+    return this.slow ? this.play() : this.show();
   }
 
   // One step, or in slow motion one part of it.
