@@ -140,6 +140,27 @@ def test_the_run_notebook_holds_a_short_run_of_its_own():
         assert "steps" in yaml.safe_load(path.read_text("utf8"))["run"], path
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_name_of_the_library_means_one_thing_on_a_page(page):
+    """No cell gives it to something else, so that cells can be executed again in any order."""
+    nodes = [node for cell in code_cells(page) for node in ast.walk(ast.parse(cell.source))]
+    brought = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.startswith("ict_lib")]
+    names = {alias.asname or alias.name for node in brought for alias in node.names}
+    given = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    given |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    given |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    assert not names & given
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_one_rule_says_whether_seeds_part_two_variants(page):
+    """``apart`` of the ladder's figures, and nothing that a page writes out."""
+    source = "\n".join(cell.source for cell in code_cells(page))
+    assert not re.findall(r"max\(\w+\) < min\(\w+\)|> min\(max\(.*", source)
+    assert "def apart" not in source
+    assert not re.findall(r"^ *apart = .*", source, re.MULTILINE)
+
+
 def test_measured_numbers_are_not_typed():
     """No decimal number in the prose about experiments: those come through ``say`` from a record."""
     for chapter in ("book/teacher", "book/playground", "book/reproduce", "book/scale"):
