@@ -40,7 +40,8 @@ lint: $(READY) ## style of code and notebooks, spelling; no outputs and no machi
 	$(PYTHON) -m codespell_lib book ict_lib runs README.md CONTRIBUTING.md tests/README.md
 	$(PYTHON) tests/lint_notebooks.py
 
-format: $(READY) ## put code and notebooks into the one style
+format: $(READY) ## put code and notebooks into the one style, and write the page of the references
+	$(PYTHON) book/references.py
 	$(PYTHON) -m ruff check --fix-only .
 	$(PYTHON) -m ruff format .
 
