@@ -23,7 +23,7 @@ TOO_STRONG = [
 ]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
-LOOKED_UP = ("results", "glossary", "references")
+LOOKED_UP = ("results", "glossary", "library", "references")
 CHAPTERS = [page for page in PAGES if page.removeprefix("book/") not in LOOKED_UP]
 SECTIONS = ["question", "predict", "explore", "when it breaks", "exercises", "check yourself"]
 SECTIONS += ["summary", "references"]
