@@ -9,7 +9,7 @@ PORT ?= 8000
 export RUN SET GPUS CASES
 yes = $(filter-out 0 no false,$(1))
 
-.PHONY: help book zip test lint format serve lab run plan bench bench-gpu clean
+.PHONY: help book zip test lint format serve lab run plan bench bench-gpu times clean
 
 help: ## what there is
 	@echo "make TARGET, where TARGET is one of:"
@@ -64,6 +64,11 @@ bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minu
 
 bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; go on with CASES=compile
 	@exec $(PYTHON) -m ict_lib bench gpu --limit 520 $$CASES
+
+times: $(READY) ## measure how long the cells of each page take, into book/times.json, when nothing else runs
+	rm -rf _build/.jupyter_cache _build/executed_from.json runs/preview
+	@$(PYTHON) book/build.py
+	@$(PYTHON) book/times.py
 
 clean: ## delete what was built, installed and cached
 	rm -rf _build node_modules $(VENV) .pytest_cache .ruff_cache

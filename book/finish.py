@@ -1,7 +1,7 @@
 """Finishes the pages that Jupyter Book wrote: formulas are typeset here, so that a reader's browser only shows them.
 
 Also: no script that draws what the fonts already hold, names and roles for screen readers, and texts for the search,
-which a browser may not fetch from a disk.
+which a browser may not fetch from a disk. Below a title stands what `top` says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from execute import BUILD, ROOT
 from PIL import Image
+from top import add_top, read_times, repository
 from web_assets import node
 
 HTML = BUILD / "html"
@@ -154,7 +155,9 @@ def finish() -> None:
     write_formulas(pages)
     said = {path.relative_to(HTML).as_posix(): texts(page) for path, page in pages.items()}
     (STATIC / "search_texts.js").write_text(f"const PAGE_TEXTS = {json.dumps(said, ensure_ascii=False)};\n", "utf8")
+    times, where = read_times(), repository()
     for path, page in pages.items():
+        add_top(page, path.relative_to(HTML).with_suffix("").as_posix(), times, where)
         mend(page)
         sort_stills(page, path.parent)
         share_code(page)

@@ -219,7 +219,7 @@ def test_what_a_run_decides_is_not_typed_on_the_page_that_every_run_executes():
     assert not re.findall(r"1,?281|\b64\b|0\.\d+|6,?000|[Tt]hree seeds|\b11\b", prose)
 
 
-@pytest.mark.parametrize("url", ["", "https://example.org/project"])
+@pytest.mark.parametrize("url", ["", "https://example.org/project", "https://github.com/someone/project"])
 def test_pages_say_how_to_get_there_before_they_say_make(url, tmp_path, monkeypatch):
     (tmp_path / "_config.yml").write_text(f"repository: {{url: '{url}'}}\n")
     (cell,) = [cell.source for cell in code_cells("book/introduction") if '["repository"]' in cell.source]
@@ -227,6 +227,7 @@ def test_pages_say_how_to_get_there_before_they_say_make(url, tmp_path, monkeypa
     exec(cell, {"yaml": yaml, "project_root": lambda: tmp_path, "say": said.append})
     assert "make book" in said[0]
     assert f"git clone {url}" in said[0] if url else "no address" in said[0]
+    assert ("!git clone" in said[0]) == ("github" in url)  # Colab opens nothing else
     for chapter in CHAPTERS[1:]:
         if "`make " in text(chapter):
             first = text(chapter).index("`make ")
