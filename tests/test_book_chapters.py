@@ -76,8 +76,19 @@ def test_code_cells_are_short_and_exercises_folded(chapter):
     after = text(chapter).split("## Exercises")[1].split("## Check yourself")[0]
     questions = len(re.findall(r"^\*\*\d\.\*\*", after, re.MULTILINE))
     solutions = [cell for cell in code_cells(chapter) if "hide-cell" in cell.metadata.get("tags", [])]
-    assert questions == len(solutions) >= 2
+    assert questions == len(solutions) >= 3
     assert all("assert" in cell.source for cell in solutions)  # CI runs them, and they can fail
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_hint_stands_between_each_exercise_and_its_solution(chapter):
+    cells = notebook(chapter).cells
+    solved = [place for place, cell in enumerate(cells) if "hide-cell" in cell.metadata.get("tags", [])]
+    for place in solved:
+        asked = cells[place - 1].source.rpartition("\n**")[2] or cells[place - 1].source
+        hint = re.search(r"<details><summary>Hint</summary>\n\n(.+?)\n\n</details>$", asked, re.DOTALL)
+        assert hint, asked
+        assert len(hint[1].split()) >= 6, hint[1]
 
 
 def choices(chapter):
