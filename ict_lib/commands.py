@@ -19,6 +19,7 @@ def run(parser: ArgumentParser, words: list[str]) -> Namespace:
     _take_run(parser)
     parser.add_argument("--dry", action="store_true", help="the whole notebook in three steps at the full batch")
     parser.add_argument("--anew", action="store_true", help="train again what is trained already")
+    parser.add_argument("--chapter", default="", help="such as weighting: with that technique and without, shown there")
     return parser.parse_intermixed_args(words)  # its module is as light as this one, and checks them
 
 

@@ -65,6 +65,14 @@ def test_a_row_is_what_the_variant_gives_as_a_run_of_its_own(whole):
     assert row["code"] == record.manifest["code"]
 
 
+def test_trainings_take_as_many_processes_as_the_run_asks_for(whole):
+    alone = {"name": "many", "micro_batch": 16, "variants": {"ict": {"preset": "ICT", "processes": 2}}}
+    (row,) = execute_study(run_from({**PLAIN, **alone})).rows
+    left = json.loads(Path("runs/many/ict/seed-0/result.json").read_text("utf8"))
+    assert left["surroundings"]["processes"] == 2
+    assert row["frechet_pixels_1_step"] == pytest.approx(whole.rows[2]["frechet_pixels_1_step"], rel=1e-3)
+
+
 def test_a_variant_with_a_preset_starts_from_it_and_others_from_the_studys_recipe():
     run = run_from({**PLAIN, "recipe": {"s1": 40}, "variants": VARIANTS})
     found = variants_of(run)
@@ -169,3 +177,9 @@ def test_what_is_not_there_is_named(whole):
         whole.result("precision_1_step", "mu05")
     with pytest.raises(ValueError, match="unknown result 'precision': did you mean 'precision_1_step'"):
         whole.result("precision", "ict")
+
+
+def test_a_mistake_that_other_processes_would_not_make_is_refused(project):
+    run = tried(wrong={"mistake": "no-c-in", "processes": 2})
+    with pytest.raises(ValueError, match="processes is 2: 1 where a mistake is made"):
+        execute_study(run)

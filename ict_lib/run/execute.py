@@ -63,12 +63,16 @@ def _is_same(place: Path, run: Run, seed: int) -> bool:
     return left["surroundings"].get("code") == code_hash() and TrainingFolder.settings_in(place) == identity(run, seed)
 
 
-def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
-    """Train one seed, with as many processes as the run asks for."""
+def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None = None) -> Training | Launched:
+    """Prepare one training, by as many processes as the run asks for."""
     if run.processes > 1:
-        training = launch(run, seed, place, resume=resume)
-    else:
-        training = Training(run, seed, place, data=data, resume=resume, evaluate=evaluate)
+        return launch(run, seed, place, resume=resume)
+    return Training(run, seed, place, data=data, resume=resume, evaluate=evaluate)
+
+
+def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
+    """Train one seed."""
+    training = begin(run, seed, place, resume, data)
     boards = _boards(run, place, training)
     try:
         for metrics in show(training):

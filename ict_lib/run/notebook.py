@@ -12,6 +12,7 @@ from typing import Any
 from ict_lib.checks import require
 from ict_lib.config import Run, check_settings, identity, read_run, run_from, trainings_of
 from ict_lib.files import RESULT, WEIGHTS, Stopped, hearing, hold, naming, project_root, read_json, results_folder
+from ict_lib.run.chapter import study_of
 from ict_lib.run.needs import check_needs
 
 DRY_STEPS, DRY_IMAGES = 3, 100
@@ -19,7 +20,7 @@ DRY_STEPS, DRY_IMAGES = 3, 100
 
 def main(given: argparse.Namespace) -> int:
     """Execute a run and return the exit code: 0 done, 1 a cell failed."""
-    values = asked(given.run, given.changes, given.dry)
+    values = asked(given.run, given.changes, given.dry, given.chapter)
     run = checked(values)
     check_machine(run, given.anew)
     lock = hold(results_folder(run.name))
@@ -39,18 +40,20 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def asked(name: str, changes: list[str], dry: bool = False) -> dict[str, Any]:
-    """Read a run file and apply the changes; a dry run is made short before that.
+def asked(name: str, changes: list[str], dry: bool = False, chapter: str = "") -> dict[str, Any]:
+    """Read a run file and apply the changes; before that it becomes a chapter's study, and a dry run is made short.
 
     Returns:
         The value of the notebook's parameter ``run``.
 
     Raises:
-        ValueError: if the run is unknown or something is not of the form ``name=value``.
+        ValueError: if run or chapter are unknown, or something is not of the form ``name=value``.
     """
-    short = shortened(run_from(read_run(name, [], project_root()))) if dry else {}
-    made_short = [f"{field}={json.dumps(value)}" for field, value in short.items()]
-    return read_run(name, [*made_short, *changes], project_root())
+    values = read_run(name, [], project_root())
+    made = study_of(values, chapter) if chapter else {}
+    made |= shortened(run_from({**values, **made})) if dry else {}
+    first = [f"{field}={json.dumps(value)}" for field, value in made.items()]
+    return read_run(name, [*first, *changes], project_root())
 
 
 def shortened(run: Run) -> dict[str, Any]:

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ict_lib.checks import difference, require_known
+from ict_lib.checks import difference, require, require_known
 from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.files import IDENTITY, json_lines, read_json, read_lines, results_folder, write_atomically, write_json
+from ict_lib.run.execute import begin
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
-from ict_lib.training import Training, checkpoint
+from ict_lib.training import checkpoint
 from ict_lib.training.folder import LOOKS, WEIGHTS, finished
-from ict_lib.training.measuring import FINAL, evaluate
+from ict_lib.training.measuring import FINAL
 from ict_lib.training.model import pick_device
 from ict_lib.training.program import watch
 
@@ -74,7 +75,8 @@ def execute_study(run: Run) -> Study:
     settings that decide it are the same.
     """
     folder, settings = results_folder(run.name), _settings(run)
-    for name, mistake in {(one.data, one.mistake) for one, _ in trainings_of(run).values()}:
+    for name, mistake, many in {(one.data, one.mistake, one.processes) for one, _ in trainings_of(run).values()}:
+        require(not mistake or many == 1, "processes", many, "1 where a mistake is made, which others would not make,")
         with made(mistake):
             load_dataset(name), prepare(name)  # what measures them must be there before hours of training
     rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
@@ -128,7 +130,7 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     left = None if stale else finished(place, settings)
     with made(one.mistake):
         if not left:
-            for _ in Training(one, seed, place, resume=not stale, evaluate=evaluate):
+            for _ in begin(one, seed, place, resume=not stale):
                 pass
             left = finished(place, settings)
         if seed == one.seeds[0]:

@@ -1,0 +1,41 @@
+"""A technique's chapter at another scale: a run of iCT becomes a study, with the technique and without it."""
+
+from typing import Any
+
+from ict_lib.checks import require, require_known
+from ict_lib.config import run_from
+
+TAKEN_OUT = {  # chapter -> what it takes out of iCT, CT's choice in its place; labels as in runs/digits/ladder.yaml
+    "weighting": {"ict-uniform-weighting": {"weighting": "uniform"}},
+    "embedding": {"ict-fourier-16": {"fourier_scale": 16.0}, "ict-no-dropout": {"dropout": 0.0}},
+    "teacher": {"ict-ema": {"teacher": "ema"}},
+    "pseudo_huber": {"ict-squared-l2": {"distance": "squared_l2"}},
+    "curriculum": {"ict-square-root": {"curriculum": "square_root"}},
+    "noise_levels": {"ict-uniform-noise": {"noise_schedule": "uniform"}},
+}
+
+
+def study_of(values: dict[str, Any], chapter: str) -> dict[str, Any]:
+    """Say what makes of a run the study that a chapter shows: its ``name``, ``notebook`` and ``variants``.
+
+    Args:
+        values: a run of iCT at some scale, as its file holds it: ``fashion-mnist/ict`` becomes
+            ``fashion-mnist/weighting``, with as many processes and seeds.
+        chapter: one of :data:`TAKEN_OUT`.
+
+    Raises:
+        ValueError: if there is no such chapter, or the run has nothing that it could take out.
+    """
+    require_known("chapter", chapter, TAKEN_OUT)
+    run, out = run_from(values), dict(TAKEN_OUT[chapter])
+    require(not run.variants, "variants", list(run.variants), "none in a run that a chapter is to show,")
+    if run.network == "adm":
+        out.pop("ict-fourier-16", None)  # its features are positional
+    for changes in out.values():
+        for field, value in changes.items():
+            require(getattr(run.recipe, field) != value, f"recipe.{field}", value, "iCT's in a run for this chapter,")
+    return {
+        "name": "/".join([*run.name.split("/")[:-1], chapter.replace("_", "-")]),
+        "notebook": f"book/{chapter}.ipynb",
+        "variants": {"ict": {}, **{label: {"recipe": changes} for label, changes in out.items()}},
+    }
