@@ -121,6 +121,13 @@ def test_each_predict_has_choices_and_three_questions_stand_before_the_summary(c
     assert text(chapter).split("## Check yourself")[1].split("\n## ")[1].startswith("Summary")
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_summary_leads_to_the_next_page(chapter):
+    summary = parts(chapter)[0].split("## Summary")[1]
+    following = PAGES[PAGES.index(chapter) + 1].removeprefix("book/")
+    assert re.findall(r"[Nn]ext\b[^[]*\[[^]]+\]\((\w+)\.ipynb\)", summary)[-1:] == [following]
+
+
 def test_no_letter_is_mostly_the_right_one():
     groups = [group for chapter in CHAPTERS for group in choices(chapter).values()]
     places = [[right for right, *_ in group].index(True) for group in groups]
