@@ -24,6 +24,8 @@ from ict_lib.recipe import CT
 from ict_lib.training import Learner
 
 group.STUCK = timedelta(seconds=10)
+print("loaded", flush=True)
+input()
 mine = group.Group("gloo")
 said = {"rank": mine.rank, "processes": mine.processes}
 
@@ -73,10 +75,13 @@ def said():
     for number, machine in enumerate(("1", "0", "2")):
         environment = {"RANK": str(number), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment |= {"SLURM_NODEID": machine, "OMP_NUM_THREADS": "1"}
-        words = [sys.executable, "-c", CODE]
-        processes.append(
-            subprocess.Popen(words, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-        )
+        words, pipes = [sys.executable, "-c", CODE], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(words, cwd=ROOT, env=os.environ | environment, **pipes))
+    for process in processes:
+        assert process.stdout.readline() == "loaded\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
     left = [processes[number].communicate(timeout=200)[0] for number in (0, 2)]
     left.append(processes[1].stdout.readline())
     assert processes[1].poll() is None

@@ -65,7 +65,7 @@ exec {} "$@"
 SOON = """
 from datetime import timedelta
 from ict_lib import group
-group.STUCK = timedelta(seconds=10)
+group.STUCK = timedelta(seconds=30)
 """
 
 
