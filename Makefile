@@ -62,7 +62,7 @@ plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
 	@exec $(PYTHON) -m ict_lib bench cpu --limit 340 $$CASES
 
-bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; go on with CASES=compile
+bench-gpu: $(READY) ## the same at the paper's size on a CUDA device, 9 minutes; once more goes on
 	@exec $(PYTHON) -m ict_lib bench gpu --limit 520 $$CASES
 
 times: $(READY) ## measure how long the cells of each page take, into book/times.json, when nothing else runs

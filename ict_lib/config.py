@@ -58,8 +58,8 @@ class Run:
     checkpoint_every: int = 1000  # steps from one checkpoint to the next. The last three are kept
     milestone_every: int | None = None  # steps from one checkpoint that is kept for good to the next; None keeps none
     evaluate_every: int = 300  # steps between two quick evaluations (Frechet distance on pixels, a few samples)
-    measure_every: int | None = None  # steps between two full ones, with the best weights kept; None: at the end alone
-    num_samples: int = 2000  # images drawn for each full measurement
+    measure_every: int | None = None  # steps between two FIDs of one step, with the best weights kept; None keeps none
+    num_samples: int = 2000  # images drawn for each FID, and for each full measurement at the end
     sigma_mid: float = 0.821  # noise level of the second step; 0.821 is the paper's on CIFAR-10 [B]
     tensorboard: bool = False  # write TensorBoard's files too
     mistake: str = ""  # of a study: a wrong reading to train with, one of :data:`ict_lib.run.mistakes.MISTAKES`

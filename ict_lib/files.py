@@ -9,15 +9,20 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 HOLDER = "lock.json"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C in a terminal; what ``kill``, make and clusters send
+NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK  # of a file system without them, as some mount Lustre and NFS
+LEASE = 60.0  # seconds after which a file that stands for a lock is nobody's, if its holder has not touched it
+LATE = 150.0  # seconds that a machine's locks may outlive it: on NFS 90, or a lease
+# Ctrl-C in a terminal; what ``kill``, make and clusters send; what SLURM sends before a job's time is over
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 IDENTITY, RESULT, WEIGHTS = "identity.json", "result.json", "weights.safetensors"  # what a training leaves
 
 
@@ -53,10 +58,22 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file, once more if another machine has just replaced it on a network's disk."""
+    for _ in range(20):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(0.1)
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a dict; None where there is none, or it is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -104,8 +121,8 @@ def json_lines(lines: Iterable[dict[str, Any]]) -> bytes:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; none where there is no file, and without those that are damaged or were cut off."""
-    found = []
-    for line in path.read_text("utf8", "replace").splitlines(keepends=True) if path.exists() else ():
+    found, content = [], read_bytes(path) if path.exists() else b""
+    for line in content.decode("utf8", "replace").splitlines(keepends=True):
         with contextlib.suppress(ValueError):
             found += [json.loads(line)] if line.endswith("\n") else []
     return [line for line in found if isinstance(line, dict)]
@@ -114,16 +131,24 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def hold(folder: Path) -> BaseFileLock:
     """Hold a folder until ``release`` or the end of this process, however it ends; it is made if it is missing.
 
-    One process may hold it several times. On file systems without locks, filelock lets a file stand for one.
+    One process may hold it several times. On file systems without locks a file stands for one, which its holder touches
+    again and again. If the holder was on another machine, which may have died, this waits a while.
 
     Raises:
         RuntimeError: if another process holds it, with its number and machine.
         OSError: if it cannot be made or written, or is no folder.
     """
-    lock = FileLock(folder.resolve() / "lock", is_singleton=True, thread_local=False)
+    place, options = folder.resolve(), {"is_singleton": True, "thread_local": False}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock = FileLock(place / "lock", fallback_to_soft=False, **options)
+        try:
+            _take(lock, folder)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock = SoftFileLease(place / "lease", lease_duration=LEASE, **options)
+            _take(lock, folder)
     except Timeout:
         who = _holder(folder)
         raise RuntimeError(f"{who} works in {folder} already: end it, or choose another name") from None
@@ -131,6 +156,12 @@ def hold(folder: Path) -> BaseFileLock:
         raise NotADirectoryError(errno.ENOTDIR, "no folder: remove it, or choose another name", str(folder)) from None
     write_json(folder / HOLDER, {"process": os.getpid(), "machine": socket.gethostname()})
     return lock
+
+
+def _take(lock: BaseFileLock, folder: Path) -> None:
+    """Acquire a lock, at once if this machine has it, or a while after it was another's."""
+    machine = (read_json(folder / HOLDER) or {}).get("machine", socket.gethostname())
+    lock.acquire(timeout=0 if machine == socket.gethostname() else LATE)
 
 
 def _holder(folder: Path) -> str:

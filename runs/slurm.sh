@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # A run on several machines with SLURM: from the top of the project, on a file system that all machines share,
 #
-#   sbatch --nodes=8 runs/slurm.sh imagenet64/ict
+#   sbatch --nodes=8 --time=2-00:00:00 runs/slurm.sh imagenet64/ict
 #
 # Further words change fields, as in `make run`: ... imagenet64/ict seeds=[1]
 # Every machine runs the same torchrun line. When the training is finished, the first one executes the run's notebook, which
-# reads what was left. Submitted again, or requeued, it goes on from the newest checkpoint.
+# reads what was left. Before the time is over, the training writes a checkpoint and the job queues again; it goes on from
+# there, as after a machine was lost, or when it is submitted once more.
 #SBATCH --job-name=ict
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
@@ -24,9 +27,25 @@ hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 python=${PYTHON:-.venv/bin/python}
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # after a restart processes meet anew
 
-# One task a machine; --kill-on-bad-exit ends all when one fails, so that a requeue starts them together.
+# One task a machine; --kill-on-bad-exit ends all when one fails, so that none waits for it.
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" "$python" -m torch.distributed.run \
   --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${PROCESSES:-8}" --max-restarts=3 \
+  --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout=240 \
   --rdzv-backend=c10d --rdzv-endpoint="${hosts%%$'\n'*}:${PORT:-29500}" --rdzv-id="$SLURM_JOB_ID" \
-  -m ict_lib.training.program "$@"
+  -m ict_lib.training.program "$@" &
+step=$!
+asked=
+trap 'asked=yes; trap "" USR1; kill -USR1 "$step" || true' USR1 # srun hands it to every task, torchrun to every process
+code=0
+wait "$step" || code=$?
+if [ -n "$asked" ]; then # the signal ended the first wait
+  code=0
+  wait "$step" || code=$?
+fi
+if [ -n "$asked" ] && [ "$code" -ne 0 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 75
+fi
+[ "$code" -eq 0 ] || exit "$code"
+trap - USR1
 exec "$python" -m ict_lib run "$@"

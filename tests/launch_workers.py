@@ -24,6 +24,29 @@ class NanOnRankOne(Training):
         self.batches = lambda step: [s._replace(x=s.x * (math.nan if step == at else 1)) for s in draw(step)]
 
 
+class OtherWeights(Training):
+    """Rank 1 builds other weights than rank 0, as a processor of another kind might."""
+
+    def _learner(self):
+        learner = super()._learner()
+        for weight in learner.weights if self.group.rank == 1 else ():
+            weight.data += 1e-3
+        return learner
+
+
+class Drifting(Training):
+    """One bit of rank 1's average changes at step 5; a checkpoint is due at step 8."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        draw = self.batches
+        self.batches = lambda step: (step == 4 and self.drift()) or draw(step)
+
+    def drift(self):
+        for weight in self.average.parameters() if self.group.rank == 1 else ():
+            weight.data = torch.nextafter(weight.data, torch.tensor(9.0))
+
+
 class Measured(Training):
     """Measures on the way, as the processes of a run do."""
 
@@ -41,6 +64,8 @@ CASES = {
     "measured": (Measured, {"num_samples": BLOCK + 100, "sigma_mid": 0.8}),
     "trap 11": (mutants.CurriculumOfMainProcess, {}),
     "nan": (NanOnRankOne, {"log_every": 4}),
+    "other weights": (OtherWeights, {"recipe": ICT}),
+    "drift": (Drifting, {"checkpoint_every": 8}),
     "long": (Measured, LONG),
 }
 
@@ -56,7 +81,7 @@ def outcome(training):
     records, error = [], ""
     try:
         records.extend(training)
-    except FloatingPointError as stop:
+    except (FloatingPointError, RuntimeError) as stop:
         error = str(stop)
     kept = {key: [getattr(record, key) for record in records] for key in ("step", "num_scales", "loss", "measured")}
     return {"weights": weights(training), "error": error, **kept}

@@ -233,6 +233,24 @@ def test_all_numbers_against_torch_fidelity_as_a_whole(tiny):
         assert ours[name] == pytest.approx(theirs[NAMES[name]], rel=1e-5, abs=1e-9), name
 
 
+def test_the_fid_alone_is_that_of_all_numbers_and_levels_give_those_of_their_images(tiny, halves, found):
+    assert fidelity(*halves, fid_alone=True) == {"fid": found["fid"]}
+    images = noise(90, 3, 4, 4)
+    whole = fidelity(images[:40], images[40:], extractor="inception")
+    assert fidelity(to_uint8(images[:40]), images[40:], extractor="inception") == whole
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_measures_what_a_cpu_does(tiny, monkeypatch):
+    images = noise(2000, 3, 4, 4)
+    on_gpu = fidelity(images[:900], images[900:], extractor="inception")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cpu = fidelity(images[:900], images[900:], extractor="inception")
+    for name in KEYS:
+        assert on_gpu[name] == pytest.approx(on_cpu[name], rel=1e-3, abs=1e-3), name
+
+
 # Shapes, dtypes, batch independence
 
 
@@ -327,8 +345,8 @@ def test_what_cannot_be_measured_is_refused(shape, options, message):
 
 
 def test_types_and_unequal_images_are_refused(digits):
-    with pytest.raises(ValueError, match="uint8"):
-        fidelity(to_uint8(digits[:20]), digits[:20])
+    with pytest.raises(ValueError, match="int64"):
+        fidelity(to_uint8(digits[:20]).long(), digits[:20])
     with pytest.raises(ValueError, match=r"\[20, 1, 16, 16\]"):
         fidelity(digits[:20], torch.zeros(20, 1, 16, 16))
 

@@ -10,7 +10,7 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset, stand_in
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation import measure as module
-from ict_lib.evaluation.fidelity import fidelity
+from ict_lib.evaluation.fidelity import fidelity, to_uint8
 from ict_lib.evaluation.measure import draw, extractor_of, measure, prepare, quick
 from ict_lib.evaluation.yardsticks import yardsticks
 from ict_lib.exact.distances import frechet_distance
@@ -50,7 +50,7 @@ class Pretended(Alone):
 
     def gather(self, tensor):
         self.drawn.append(tensor)
-        return [tensor] * self.processes
+        return [tensor] * self.processes if self.rank == 0 else []
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,18 @@ def test_the_processes_share_the_blocks_out(monkeypatch, digits, processes, num_
         assert len(images) == (13 if rank == 0 else 0)
     together = torch.cat([part for parts in zip(*drawn.values(), strict=True) for part in parts])
     assert torch.equal(together[:13].clamp(-1, 1), draw(model, digits, 13, (80.0, 0.8), 3))
+
+
+def test_levels_are_the_images_in_8_bits_and_are_exchanged_as_such(monkeypatch, digits):
+    """Of them the FID is the same."""
+    monkeypatch.setattr(module, "BLOCK", 4)
+    images, drawn = draw(painter(), digits, 13, (80.0,), 3), []
+    levels = draw(painter(), digits, 13, (80.0,), 3, levels=True)
+    assert levels.dtype == torch.uint8
+    assert torch.equal(levels, to_uint8(images))
+    draw(painter(), digits, 13, (80.0,), 3, Pretended(0, 2, drawn), levels=True)
+    assert {part.dtype for part in drawn} == {torch.uint8}
+    assert measure(levels, digits, "x", fid_alone=True) == measure(images, digits, "x", fid_alone=True)
 
 
 def test_no_two_blocks_and_no_two_seeds_are_alike(monkeypatch, digits):

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and folders with one writer: `ict_lib.files`."""
 
+import errno
 import json
 import os
 import pickle
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ict_lib import files
 from ict_lib.files import (
+    HOLDER,
     SIGNALS,
     Stopped,
     command,
@@ -21,6 +24,7 @@ from ict_lib.files import (
     hold,
     json_lines,
     project_root,
+    read_json,
     read_lines,
     results_folder,
     write_atomically,
@@ -104,17 +108,54 @@ def test_one_process_may_hold_a_folder_twice_and_lets_others_in_at_the_end(tmp_p
     assert subprocess.run(words, check=False).returncode == 0
 
 
+def test_a_lock_that_has_outlived_its_machine_is_waited_for(tmp_path, monkeypatch):
+    """NFS keeps it for a while."""
+    holder = another(tmp_path, "input()")
+    write_json(tmp_path / HOLDER, {"process": 7, "machine": "another"})
+    monkeypatch.setattr(files, "LATE", 0.1)
+    with pytest.raises(RuntimeError, match=r"process 7 on another works in .* already"):
+        hold(tmp_path)
+    monkeypatch.setattr(files, "LATE", 100)
+    threading.Timer(0.5, holder.kill).start()
+    hold(tmp_path).release()
+    assert json.loads((tmp_path / HOLDER).read_text())["process"] == os.getpid()
+    holder.wait()
+
+
 WITHOUT_FLOCK = """
 import errno, fcntl, sys
 from pathlib import Path
+from ict_lib import files
+files.LEASE, files.LATE = 2.0, float(sys.argv[2])
 def flock(*_):
-    raise OSError(errno.ENOSYS, "Function not implemented")
+    raise OSError(errno.{}, "no locks")
 fcntl.flock = flock
 """
 
 
-def test_where_the_disk_has_no_locks_a_file_stands_for_one(tmp_path):
-    words = [sys.executable, "-c", WITHOUT_FLOCK + HOLD + "print('held', flush=True); input()", str(tmp_path)]
+def without_flock(folder, late=0.1, error="ENOSYS"):
+    code = WITHOUT_FLOCK.format(error) + HOLD + "print('held', flush=True); input()"
+    return [sys.executable, "-c", code, str(folder), str(late)]
+
+
+def test_a_machine_that_has_died_holds_no_folder_but_one_that_lives_does(tmp_path):
+    """On a disk without locks: the holder touches its file again and again, until it is stopped."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen(without_flock(tmp_path), **pipes)
+    assert holder.stdout.readline() == "held\n"
+    write_json(tmp_path / HOLDER, {"process": holder.pid, "machine": "another"})
+    refused = subprocess.run(without_flock(tmp_path, 5), capture_output=True, text=True, check=False)
+    assert f"process {holder.pid} on another works in" in refused.stderr
+    holder.send_signal(signal.SIGSTOP)
+    again = subprocess.run(without_flock(tmp_path, 60), input="\n", capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "held\n")
+    holder.kill()
+    holder.communicate()
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
+def test_where_the_disk_has_no_locks_a_file_stands_for_one(tmp_path, error):
+    words = without_flock(tmp_path, error=error)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     holder = subprocess.Popen(words, **pipes)
     assert holder.stdout.readline() == "held\n"
@@ -124,6 +165,23 @@ def test_where_the_disk_has_no_locks_a_file_stands_for_one(tmp_path):
     holder.wait()
     again = subprocess.run(words, input="\n", capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (0, "held\n")
+
+
+def test_a_file_that_another_machine_has_just_replaced_is_read_again(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"a": 1})
+    write_atomically(tmp_path / "lines", json_lines([{"step": 1}]))
+    real, stale = Path.read_bytes, []
+
+    def read(path):
+        if path not in stale:
+            stale.append(path)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    assert read_lines(tmp_path / "lines") == [{"step": 1}]
+    assert len(stale) == 2
 
 
 # Signals

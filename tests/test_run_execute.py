@@ -131,8 +131,9 @@ def test_the_metrics_hold_quick_and_full_measurements_where_they_were_due(whole)
     for seed in (0, 3):
         lines = whole.of_seed(seed)
         assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24]
-        assert [line["step"] for line in lines if "frechet_pixels_1_step" in line] == [8, 12, 16, 24]
-        assert [line["step"] for line in lines if "fid_2_steps" in line] == [12, 24]
+        assert [line["step"] for line in lines if "frechet_pixels_1_step" in line] == [8, 16, 24]
+        assert [line["step"] for line in lines if "fid_1_step" in line] == [12, 24]
+        assert [line["step"] for line in lines if "fid_2_steps" in line] == [24]  # on the way the FID alone
         assert [line["images_seen"] for line in lines] == [32 * line["step"] for line in lines]
 
 

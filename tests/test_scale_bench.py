@@ -36,7 +36,7 @@ NCSNPP = Run(network="ncsnpp", network_options=SMALL, batch_size=4, log_every=2)
 ADM = Run(network="adm", network_options={**SMALL, "head_channels": 8, "dropout_resolution": 4}, conditional=True)
 ADM = replace(ADM, batch_size=4, log_every=2)
 HEAD = {"device": "NVIDIA H100 80GB HBM3", "processor": "a", "cores": 2, "versions": {"torch": "1"}}
-HEAD |= {"commit": "c", "date": "2026-01-01"}
+HEAD |= {"commit": "c", "code": "1", "date": "2026-01-01"}
 
 
 def quick_measure(value):
@@ -95,11 +95,32 @@ def test_a_record_is_on_the_disk_after_each_case_and_keeps_what_was_measured_bef
         assert kept["value"] == found["value"] == name
         assert kept["commit"] == "c"
     before = json.loads(path.read_text())
-    late = dict(measured({"a": partial(quick_measure, value=5)}, path, {**HEAD, "commit": "d"}, limit=0))
+    changed = {**HEAD, "commit": "d", "code": "2"}
+    late = dict(measured({"a": partial(quick_measure, value=5)}, path, changed, limit=0))
     assert late == {"a": {"failed": "out of time"}}
     assert json.loads(path.read_text()) == before
     assert record.begin(path, {**HEAD, "commit": "d"})["cases"] == before["cases"]
     assert record.begin(path, {**HEAD, "versions": {"torch": "2"}})["cases"] == {}
+
+
+def test_the_next_call_goes_on_with_what_the_record_lacks(tmp_path):
+    """So that a whole that takes longer than a call comes to its end, whatever a case does."""
+    path = tmp_path / "x.json"
+    cases = {"a": partial(quick_measure, value=1), "b": endless_measure, "c": partial(quick_measure, value=3)}
+    cases = {name: partial(case) for name, case in cases.items()}
+    first = dict(measured(cases, path, HEAD, limit=60, each=2))
+    assert (first["a"]["value"], first["b"]["failed"], first["c"]["value"]) == (1, "took more than 2 s", 3)
+    wrong = {name: partial(wrong_measure) for name in cases}
+    again = dict(measured(wrong, path, HEAD, limit=60))
+    assert (again["a"]["value"], again["b"]["failed"], again["c"]["value"]) == (1, "took more than 2 s", 3)
+    changed = dict(measured(wrong, path, {**HEAD, "code": "2"}, limit=60))
+    assert {one["failed"] for one in changed.values()} == {"KeyError: 'a mistake'"}
+
+
+def test_what_the_whole_limit_cut_off_is_left_to_the_next_call(tmp_path):
+    path = tmp_path / "x.json"
+    assert dict(measured({"a": partial(endless_measure)}, path, HEAD, limit=1)) == {"a": {"failed": "out of time"}}
+    assert dict(measured({"a": partial(quick_measure, value=1)}, path, HEAD, limit=60))["a"]["value"] == 1
 
 
 def test_the_records_of_the_project_can_be_read():

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import shutil
+import socket
+import subprocess
 import sys
 import sysconfig
 from dataclasses import replace
@@ -121,6 +123,44 @@ def test_a_missing_compiler_is_named_where_passes_are_compiled(tmp_path, monkeyp
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     (line,) = of_topic(missing(there, tmp_path), "compiler")
     assert f"{tmp_path / 'Python.h'} (Debian: apt-get install python3-dev), or set compile=false" in line
+
+
+def test_the_driver_is_looked_for_where_triton_links_with_it(tmp_path, monkeypatch):
+    there = plan("digits", devices=1, flops=10**6, compile=True)
+    there = replace(there, run=replace(there.run, device="cuda"))
+    monkeypatch.setenv("CC", sys.executable)  # stands for a compiler
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="libc.so.6 => /lib/libc.so.6"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/none:{tmp_path}")
+    monkeypatch.delenv("TRITON_LIBCUDA_PATH", raising=False)
+    (line,) = of_topic(missing(there, tmp_path), "compiler")
+    assert "libcuda.so.1 in what ldconfig -p lists" in line
+    (tmp_path / "libcuda.so.1").touch()
+    assert of_topic(missing(there, tmp_path), "compiler") == []
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="libcuda.so.1 => /lib/libcuda.so.1"))
+    assert of_topic(missing(there, tmp_path), "compiler") == []
+    monkeypatch.setenv("TRITON_LIBCUDA_PATH", "/none")
+    assert len(of_topic(missing(there, tmp_path), "compiler")) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_one_that_can_is_left_as_it_was(tmp_path, monkeypatch):
+    assert of_topic(missing(plan(), tmp_path / "runs"), "folder") == []
+    assert list(tmp_path.iterdir()) == []
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ict_lib.run.needs.hold", refuse)
+    said = f"folder: {tmp_path} can neither be written nor locked: Permission denied"
+    assert of_topic(missing(plan(), tmp_path / "runs"), "folder") == [said]
+
+
+def test_several_processes_need_a_machine_that_answers_to_its_name(tmp_path, monkeypatch):
+    assert of_topic(missing(plan(), tmp_path), "ports") == []
+    monkeypatch.setattr(socket, "getfqdn", lambda: "no.such.machine.invalid")
+    (line,) = of_topic(missing(plan(), tmp_path), "ports")
+    assert line.startswith("ports: processes meet at no.such.machine.invalid, which does not answer (")
+    assert of_topic(missing(plan(devices=1), tmp_path), "ports") == []
 
 
 # --- invariant: what is there is not asked for ---

@@ -6,15 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 import yaml
 
 from ict_lib.config import run_from
-from ict_lib.files import read_lines
+from ict_lib.files import HOLDER, read_json, read_lines
 from ict_lib.group import Alone
-from ict_lib.training import program, train
+from ict_lib.training import checkpoint, launch, program, train
 from ict_lib.training.folder import METRICS, WEIGHTS, read_result
 from ict_lib.training.model import build_model, load_weights
 from tests.test_training_loop import numbers
@@ -32,11 +35,38 @@ TINY = {
     "num_samples": 100,
     "network_options": {"width": 16, "blocks": 1},
 }
-# What SLURM's own commands do, for two machines that are both this one.
-COMMANDS = {
-    "scontrol": '#!/bin/sh\necho "127.0.0.1"\necho "127.0.0.2"\n',
-    "srun": '#!/bin/sh\nshift 2\nSLURM_NODEID=1 "$@" & SLURM_NODEID=0 "$@"; first=$?; wait $!; exit $((first + $?))\n',
-}
+LONG = TINY | {"seeds": [0], "steps": 1200, "log_every": 2, "checkpoint_every": 20, "evaluate_every": 500}
+SCONTROL = """#!/bin/sh
+echo "$@" >> scontrol.log
+echo "127.0.0.1"
+echo "127.0.0.2"
+"""
+# What SLURM's own commands do, for two machines that are both this one: the second comes first, the first late.
+SRUN = """#!{}
+import os, signal, subprocess, sys, time
+tasks = {{}}
+signal.signal(signal.SIGUSR1, lambda number, _: [task.send_signal(number) for task in tasks.values()])
+for node in (1, 0):
+    tasks[node] = subprocess.Popen(sys.argv[3:], env=os.environ | {{"SLURM_NODEID": str(node)}})
+    open(f"task-{{node}}", "w").write(str(tasks[node].pid))
+    time.sleep(1)
+while None in (codes := [task.poll() for task in tasks.values()]):
+    if any(codes):  # --kill-on-bad-exit
+        [task.kill() for task in tasks.values()]
+    time.sleep(0.1)
+sys.exit(max(128 - code if code < 0 else code for code in codes))
+"""
+# Python, but for the notebook, which takes long and has a test of its own.
+PYTHON = """#!/bin/sh
+case "$*" in "-m ict_lib run"*) echo "the notebook"; exit 0;; esac
+exec {} "$@"
+"""
+
+SOON = """
+from datetime import timedelta
+from ict_lib import group
+group.STUCK = timedelta(seconds=30)
+"""
 
 
 def free_port():
@@ -60,7 +90,8 @@ def slurm(tmp_path, project):
     """The environment in which SLURM would start the template."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    for name, text in COMMANDS.items():
+    texts = {"scontrol": SCONTROL, "srun": SRUN.format(sys.executable), "no-notebook": PYTHON.format(sys.executable)}
+    for name, text in texts.items():
         (bin_folder / name).write_text(text)
         (bin_folder / name).chmod(0o755)
     return os.environ | {
@@ -73,6 +104,64 @@ def slurm(tmp_path, project):
         "PROCESSES": "1",
         "PORT": str(free_port()),
     }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Records and average of a training by two processes that nothing disturbs."""
+    training = launch(run_from(LONG | {"processes": 2}), folder=tmp_path_factory.mktemp("whole"))
+    return [(record.step, record.loss) for record in training], numbers(training.average)
+
+
+class Job:
+    """A job of two machines that trains without its notebook."""
+
+    def __init__(self, project, environment):
+        (project / "runs" / "long.yaml").write_text(yaml.safe_dump({"run": LONG}))
+        self.project, self.folder = project, project / "runs" / "tiny" / "seed-0"
+        self.environment = environment | {"PYTHON": str(project / "bin" / "no-notebook")}
+        self.started = None
+
+    def submit(self):
+        self.environment["PORT"] = str(free_port())
+        words, pipes = ["bash", str(ROOT / "runs" / "slurm.sh"), "long"], {"stdout": subprocess.PIPE, "text": True}
+        self.started = subprocess.Popen(
+            words, cwd=self.project, env=self.environment, stderr=subprocess.STDOUT, start_new_session=True, **pipes
+        )
+
+    def wait_for(self, steps):
+        while self.started.poll() is None and self.step() < steps:
+            time.sleep(0.05)
+        assert self.started.poll() is None, self.started.stdout.read()
+
+    def step(self):
+        return max((line["step"] for line in read_lines(self.folder / METRICS)), default=0)
+
+    def machine(self, node):
+        """The processes of one machine: torchrun, and those that train."""
+        agent = psutil.Process(int((self.project / f"task-{node}").read_text()))
+        return [agent, *agent.children(recursive=True)]
+
+    def end(self):
+        said = self.started.communicate(timeout=400)[0]
+        return self.started.returncode, said
+
+    def check(self, whole):
+        """Whether it has ended as a training that nothing disturbed."""
+        assert [(line["step"], line["loss"]) for line in read_lines(self.folder / METRICS)] == whole[0]
+        model = build_model(run_from(LONG), (1, 8, 8), 10)
+        load_weights(self.folder / WEIGHTS, model)
+        assert torch.equal(numbers(model), whole[1])
+
+
+@pytest.fixture
+def job(project, slurm):
+    made = Job(project, slurm)
+    yield made
+    if made.started and made.started.poll() is None:
+        left = psutil.Process(made.started.pid).children(recursive=True)
+        for process in [made.started, *left]:
+            process.kill()
 
 
 def submit(*words, cwd, env):
@@ -109,6 +198,77 @@ def test_two_machines_train_all_seeds_as_one_process_does_and_leave_the_record(p
     assert "made with other settings (steps: 12 -> 13)" in refused.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert read_result(folder / "seed-5") == result
+
+
+@pytest.mark.slow
+def test_before_the_time_is_over_all_stop_at_one_step_and_the_job_queues_again(job, whole):
+    job.submit()
+    job.wait_for(30)
+    job.started.send_signal(signal.SIGUSR1)
+    code, said = job.end()
+    assert code == 75, said
+    assert (job.project / "scontrol.log").read_text().splitlines() == ["show hostnames both", "requeue 7"]
+    assert "the notebook" not in said
+    stopped = checkpoint.load_latest(job.folder)
+    assert 30 <= stopped["step"] < 1200
+    job.submit()
+    code, said = job.end()
+    assert code == 0, said
+    assert "the notebook" in said
+    job.check(whole)
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_ends_the_job_and_submitted_again_it_goes_on(job, whole):
+    job.submit()
+    job.wait_for(30)
+    others = job.machine(0)
+    for process in job.machine(1):
+        process.kill()
+    code, said = job.end()
+    assert psutil.wait_procs(others, timeout=30)[1] == []  # as SLURM sees to it
+    assert code not in (0, 75), said
+    assert "the notebook" not in said
+    assert checkpoint.newest(job.folder)
+    job.submit()
+    code, said = job.end()
+    assert code == 0, said
+    job.check(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_process_that_is_stuck_is_found_and_all_begin_again_from_the_checkpoint(job, whole, node):
+    """One of the machine that writes, or of the other."""
+    (job.project / "sitecustomize.py").write_text(SOON)
+    job.environment["PYTHONPATH"] = f"{job.project}{os.pathsep}{job.environment.get('PYTHONPATH', '')}"
+    job.submit()
+    job.wait_for(30)
+    trainer = next(one for one in job.machine(node) if "ict_lib.training.program" in one.cmdline()[:4])
+    trainer.suspend()
+    code, said = job.end()
+    assert code == 0, said
+    assert "lost contact" in said
+    job.check(whole)
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_late_is_waited_for(job, whole):
+    job.submit()
+    job.wait_for(30)
+    others, writer = job.machine(1), read_json(job.folder / HOLDER)
+    assert writer["process"] in [process.pid for process in job.machine(0)]  # where the notebook is read
+    for process in others:
+        process.suspend()
+    reached = job.step()
+    time.sleep(3)
+    assert job.step() <= reached + 4  # nobody goes on alone
+    for process in others:
+        process.resume()
+    code, said = job.end()
+    assert code == 0, said
+    assert "lost contact" not in said
+    job.check(whole)
 
 
 def test_without_the_network_that_measures_nothing_is_trained(project, tmp_path, monkeypatch):

@@ -4,12 +4,16 @@ import errno
 import hashlib
 import io
 import pickle
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from ict_lib.training.checkpoint import clear, load_latest, newest, save, step_of
+from ict_lib.training import checkpoint
+from ict_lib.training.checkpoint import Writer, clear, load_latest, newest, save, step_of
 
 
 def state(step):
@@ -125,7 +129,7 @@ def test_if_all_are_damaged_there_is_none(tmp_path):
 # Errors
 
 
-class Writer:
+class HalfWritten:
     """A file that takes half of what it is given and then reports a full disk."""
 
     def __init__(self, file):
@@ -148,7 +152,7 @@ def full_disk(monkeypatch):
 
     def half(self, mode="r", *args, **kwargs):
         file = real(self, mode, *args, **kwargs)
-        return Writer(file) if "w" in mode else file
+        return HalfWritten(file) if "w" in mode else file
 
     return lambda: monkeypatch.setattr(Path, "open", half)
 
@@ -193,6 +197,72 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     content = (folder / "step-000000001.ckpt").read_bytes()[32:]
     torch.load(io.BytesIO(content), weights_only=False)  # the trap does work
     assert canary.exists()
+
+
+# Beside the training
+
+
+def test_what_is_written_is_what_was_when_it_began(tmp_path, monkeypatch):
+    """As on a CUDA device, which trains meanwhile."""
+    going_on, write = threading.Event(), checkpoint.save
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(checkpoint, "save", lambda *what: going_on.wait(60) and write(*what))
+    writer, changing = Writer(), state(1)
+    writer.save(tmp_path, 1, changing)
+    changing["weights"]["a"].zero_()
+    changing["run"]["names"].append("z")
+    assert newest(tmp_path) is None
+    going_on.set()
+    writer.wait()
+    assert same(load_latest(tmp_path), state(1))
+
+
+def test_a_disk_that_is_full_is_said_by_the_next_who_waits(tmp_path, full_disk, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    full_disk()
+    writer = Writer()
+    writer.save(tmp_path, 1, state(1))
+    with pytest.raises(OSError, match="No space left"):
+        writer.save(tmp_path, 2, state(2))
+    writer.wait()  # once
+
+
+def test_on_a_cpu_it_is_there_at_once(tmp_path):
+    Writer().save(tmp_path, 1, state(1))
+    assert same(load_latest(tmp_path), state(1))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_goes_on_while_its_weights_are_written(tmp_path):
+    weights = torch.arange(10**7, device="cuda", dtype=torch.float32)
+    writer = Writer()
+    writer.save(tmp_path, 1, {"weights": weights})
+    weights.zero_()
+    writer.wait()
+    assert torch.equal(load_latest(tmp_path)["weights"], torch.arange(10**7, dtype=torch.float32))
+
+
+PEAK = """
+import resource, sys, torch
+from pathlib import Path
+from ict_lib.training.checkpoint import load_latest
+def held():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+torch.save({"a": torch.ones(3)}, Path(sys.argv[1]) / "small")
+torch.load(Path(sys.argv[1]) / "small")
+before = held()
+state = load_latest(Path(sys.argv[1]))
+print((held() - before) / state["weights"].nbytes)
+"""
+
+
+def test_reading_takes_no_more_memory_than_what_is_read(tmp_path):
+    save(tmp_path, 1, {"weights": torch.zeros(5 * 10**7)})
+    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.5
 
 
 # Milestones, and what a finished training leaves

@@ -125,6 +125,17 @@ def test_a_nan_of_one_process_stops_all_with_the_same_error(by_two):
     assert errors.pop().startswith("the loss is nan at step 7, sigma from")
 
 
+def test_all_begin_with_the_weights_of_rank_0(by_two):
+    for got in by_two:
+        assert torch.equal(got["other weights"]["weights"], by_two[0]["ICT"]["weights"])
+
+
+def test_a_process_whose_weights_have_changed_stops_all_at_the_next_checkpoint(by_two):
+    for got in by_two:
+        assert got["drift"]["error"].startswith("the processes differ in their weights: checksums from ")
+        assert got["drift"]["step"] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_an_error_arrives_with_rank_and_traceback_and_is_not_tried_again(by_two_and_error):
     _, error, starts = by_two_and_error
     assert str(error).startswith("rank 1 failed: KeyError('a mistake of rank one')\nTraceback")
@@ -137,7 +148,8 @@ def test_an_error_arrives_with_rank_and_traceback_and_is_not_tried_again(by_two_
 # Interruptions: the same bits, no process left, one writer
 
 
-def test_a_killed_process_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_path, by_two):
+def test_a_killed_process_is_restarted_and_the_end_is_bit_for_bit_the_same(tmp_path, by_two, monkeypatch):
+    monkeypatch.setattr("ict_lib.evaluation.measure.sample", lambda *_: pytest.fail("it draws beside rank 0"))
     training, records, killed = launch(long_run(), 0, tmp_path, 2, max_restarts=1), [], None
     for metrics in training:
         records.append(metrics)
@@ -261,6 +273,26 @@ def test_signals_stop_all_processes_with_a_checkpoint_and_nothing_changes(tmp_pa
             workers()[-1].terminate()  # all stop with a checkpoint, and torchrun starts them once more
     assert "exitcode: 143)" in (tmp_path / LOG).read_text()
     check_whole(third, by_two)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nccl_exchanges_what_gloo_does(tmp_path, processes):
+    """A training stopped and gone on with, which is measured at its end; of two processes where there are two GPUs."""
+    if processes > torch.cuda.device_count():
+        pytest.skip("needs two CUDA devices")
+    run = replace(
+        long_run(), device="cuda", network="small_unet", network_options={"channels": 8, "blocks": 1}, steps=60
+    )
+    first = launch(run, 0, tmp_path, processes)
+    next(first)
+    first.close()
+    lines = list(launch(run, 0, tmp_path, processes))
+    alone = train(run, folder=tmp_path / "alone")
+    losses = [metrics.loss for metrics in alone]
+    assert [metrics.loss for metrics in lines] == pytest.approx(losses[-len(lines) :], rel=0.05)
+    assert lines[-1].measured.keys() >= {"fid_1_step", "fid_2_steps"}
 
 
 # Errors

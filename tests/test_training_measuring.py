@@ -1,5 +1,6 @@
 """Measuring on the way: `ict_lib.training.measuring`, and what it must not do to the training."""
 
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -7,11 +8,14 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from ict_lib.config import EVALUATION
+from ict_lib.config import EVALUATION, Run
 from ict_lib.evaluation.measure import draw, measure
+from ict_lib.files import read_lines
+from ict_lib.group import Alone
 from ict_lib.training import Training, train
-from ict_lib.training.folder import BEST, LOOKS, WEIGHTS, best_of, read_result
-from ict_lib.training.measuring import FINAL, evaluate, keep_best, write_picture
+from ict_lib.training import measuring as module
+from ict_lib.training.folder import BEST, LOOKS, METRICS, WEIGHTS, best_of, read_result
+from ict_lib.training.measuring import FINAL, evaluate, keep_best, measure_fully, write_picture
 from ict_lib.training.model import build_model, load_weights
 from tests.test_training_loop import numbers, small
 from tests.test_training_loop_resume import same
@@ -37,9 +41,10 @@ def measured(tmp_path_factory):
 def test_it_measures_when_due_and_at_the_end(measured):
     names = ("frechet_pixels_1_step", "fid_1_step")
     quick, full = ([record.step for record in measured[1] if name in record.measured] for name in names)
-    assert quick == [4, 5, 8, 10, 12]
+    assert quick == [4, 8, 12]
     assert full == [5, 10, 12]
     assert {"fid_2_steps", "precision_1_step", "frechet_pixels_2_steps"} <= set(measured[1][-1].measured)
+    assert set(measured[1][4].measured) == {"fid_1_step"}  # on the way that alone
     looks = [path.name for path in sorted((measured[2] / LOOKS).iterdir())]
     assert looks == [f"step-{step:09d}.png" for step in (4, 8, 12)]
 
@@ -135,6 +140,36 @@ def test_better_weights_replace_worse_ones_and_a_new_training_replaces_all(tmp_p
     assert keep(30, 0.1) == (30, 0.1)
     assert keep(10, 7.0) == (10, 7.0)  # step 30 belongs to steps that were given up
     assert safetensors.torch.load_file(tmp_path / BEST)["network.last.bias"][0] == 10
+
+
+def test_the_fid_on_the_way_is_the_one_that_all_numbers_go_with(measured):
+    training = measured[0]
+    whole = measure_fully(training.average, training.data, training.run, 0)
+    alone = measure_fully(training.average, training.data, training.run, 0, on_the_way=True)
+    assert alone == {"fid_1_step": whole["fid_1_step"]}
+
+
+def test_points_have_no_best_and_are_measured_on_the_way_all_the_same(tmp_path):
+    settings = Run(data="ring", network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8, device="cpu")
+    list(measuring(replace(settings, log_every=1, measure_every=2, num_samples=50), tmp_path))
+    assert [line["step"] for line in read_lines(tmp_path / METRICS) if "on_data_1_step" in line] == [2, 4]
+    assert best_of(tmp_path) == {}
+
+
+def test_images_are_drawn_before_any_is_measured_so_that_no_exchange_waits_for_that(monkeypatch, measured):
+    order, training = [], measured[0]
+
+    class Watched(Alone):
+        def gather(self, tensor):
+            order.append("exchange")
+            return super().gather(tensor)
+
+        def wait(self):
+            order.append("wait")
+
+    monkeypatch.setattr(module, "measure", lambda *_: order.append("measure") or {})
+    measure_fully(training.average, training.data, training.run, 0, Watched())
+    assert order == ["exchange", "exchange", "measure", "measure", "wait"]
 
 
 def test_without_a_folder_nothing_is_kept_and_without_measuring_there_is_no_best(tmp_path):

@@ -33,7 +33,9 @@ NAMES = {  # ours -> torch-fidelity's
 
 
 @multiplying("fp32")
-def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits") -> dict[str, float]:
+def fidelity(
+    generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits", fid_alone: bool = False
+) -> dict[str, float]:
     """Compare generated with reference images.
 
     All numbers come from one network; with ``"inception"`` precision and recall are on its 2048 pooled features too.
@@ -44,11 +46,13 @@ def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "d
     precision and recall (3 neighbours) Kynkaanniemi et al. 2019.
 
     Args:
-        generated: floating point, shape ``[n, channel, height, width]``, meant to be in [-1, 1]; see :func:`to_uint8`.
+        generated: floating point, shape ``[n, channel, height, width]``, meant to be in [-1, 1]; or what
+            :func:`to_uint8` makes of it.
         reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's features
             are computed once and kept in the cache folder.
         extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels), which computes on
             a CUDA device where there is one, in fp32.
+        fid_alone: leave out all other numbers.
 
     Returns:
         ``fid``, ``inception_score``, ``inception_score_std``, ``kid``, ``kid_std``, ``precision``, ``recall``; the last
@@ -64,13 +68,14 @@ def fidelity(generated: Tensor, reference: Tensor | Dataset, extractor: str = "d
     real = reference.pixels if stored else reference
     _check_images(generated, real, extractor)
     whole = stored and real.dtype == torch.uint8  # are levels already; a mapped file stays mapped
-    levels = [to_uint8(generated), real.cpu() if whole else to_uint8(real)]
+    levels = [to_uint8(generated).cpu(), (real if whole else to_uint8(real)).cpu()]
     small = extractor == "digits"
     with torch.random.fork_rng(devices=[]), one_thread() if small else nullcontext():
         device = "cuda" if torch.cuda.is_available() and not small else "cpu"
         network = _digits() if small else _inception(device)
         made, computed = (partial(summarise, network, part, device) for part in levels)
-        return _compare(made(), kept(reference, INCEPTION, computed) if stored and not small else computed())
+        sets = made(), kept(reference, INCEPTION, computed) if stored and not small else computed()
+        return _compare(*sets, device, fid_alone)
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -79,18 +84,20 @@ def to_uint8(images: Tensor) -> Tensor:
     .. math:: p = \mathrm{round}(127.5 (x + 1))
 
     Args:
-        images: floating point, shape ``[num, channel, height, width]``.
+        images: floating point, shape ``[num, channel, height, width]``; levels stay as they are.
 
     Returns:
-        Levels 0 to 255, uint8, same shape, on the CPU.
+        Levels 0 to 255, uint8, same shape, on the same device.
 
     Raises:
-        ValueError: if the images are not floating point or not finite.
+        ValueError: if the images are neither, or not finite.
     """
+    if images.dtype == torch.uint8:
+        return images
     fits = images.ndim == 4 and images.is_floating_point()
     require(fits, "images", [images.dtype, *images.shape], "floating point [n, c, h, w]")
     require_finite("images", images)
-    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def inception_weights(download: bool = True) -> Path:
@@ -122,8 +129,8 @@ def _inception(device: str) -> Network:
     return lambda levels: network(levels.expand(-1, 3, -1, -1))
 
 
-def _compare(made: dict[str, Tensor], real: dict[str, Tensor]) -> dict[str, float]:
-    """Apply torch-fidelity's formulas to what :func:`summarise` gives of two sets."""
+def _compare(made: dict[str, Tensor], real: dict[str, Tensor], device: str, fid_alone: bool) -> dict[str, float]:
+    """Apply torch-fidelity's formulas to what :func:`summarise` gives of two sets; distances are taken on a device."""
     from torch_fidelity.metric_fid import fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
@@ -132,10 +139,9 @@ def _compare(made: dict[str, Tensor], real: dict[str, Tensor]) -> dict[str, floa
     sets = made["features"], real["features"]
     subset = min(SUBSET, *(len(features) // 2 for features in sets))
     moments = [{"mu": part["mean"].numpy(), "sigma": part["covariance"].numpy()} for part in (made, real)]
-    found = {
-        **fid_statistics_to_metric(*moments, verbose=False),
-        **isc_features_to_metric(made["logits"]),
-        **kid_features_to_metric(*sets, kid_subset_size=subset, verbose=False),
-        **prc_features_to_metric(*sets, save_cpu_ram=True, verbose=False),
-    }
-    return {ours: float(found[theirs]) for ours, theirs in NAMES.items()}
+    found = fid_statistics_to_metric(*moments, verbose=False)
+    if not fid_alone:
+        found |= isc_features_to_metric(made["logits"])
+        found |= kid_features_to_metric(*sets, kid_subset_size=subset, verbose=False)
+        found |= prc_features_to_metric(*(part.to(device) for part in sets), save_cpu_ram=True, verbose=False)
+    return {ours: float(found[theirs]) for ours, theirs in NAMES.items() if theirs in found}

@@ -8,7 +8,7 @@ from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.digits import digits_features
-from ict_lib.evaluation.fidelity import fidelity, inception_weights
+from ict_lib.evaluation.fidelity import fidelity, inception_weights, to_uint8
 from ict_lib.exact.distances import frechet_distance, nearest_ratio, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
 from ict_lib.sampling import sample
@@ -27,6 +27,7 @@ def draw(
     sigmas: tuple[float, ...],
     seed: int,
     group: Alone | None = None,
+    levels: bool = False,
 ) -> Tensor:
     """Draw images from a model; of one that was trained with labels as many of each class as the data have, mixed.
 
@@ -41,13 +42,15 @@ def draw(
         sigmas: noise levels, falling; one evaluation of the network each.
         seed: of the noise.
         group: of processes; None draws alone.
+        levels: round images to 8 bits, a quarter to exchange and all that Inception looks at.
 
     Returns:
         Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; or
         points ``[num, 2]``; none in the processes of higher rank than 0, which have no use for them.
 
     Raises:
-        ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data.
+        ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data; or if
+            ``levels`` are asked for and an image is not finite.
     """
     require(whole(num, 1), "num", num, "1 or more")
     group, blocks = group or Alone(), max(1, -(-num // BLOCK))
@@ -57,10 +60,11 @@ def draw(
         number = min(first + group.rank, blocks - 1)  # whoever has no block left draws the last one in vain
         place = torch.arange(number * size, (number + 1) * size).clamp(max=num - 1)  # the last block may be too long
         label = labels if labels is None else labels[place].to(next(model.parameters()).device)
-        parts = group.gather(sample(model, size, data.shape, sigmas, stream(seed, 0, number), label))
-        images += [part.cpu() for part in parts[: blocks - first]] if group.rank == 0 else []
+        part = sample(model, size, data.shape, sigmas, stream(seed, 0, number), label)
+        parts = group.gather(to_uint8(part) if levels else part)
+        images += [part.cpu() for part in parts[: blocks - first]]
     drawn = torch.cat(images)[:num] if images else torch.empty(0, *data.shape)
-    return drawn.clamp(-1, 1) if len(data.shape) == 3 else drawn
+    return drawn.clamp(-1, 1) if len(data.shape) == 3 and not levels else drawn
 
 
 def _labels(model: ConsistencyModel, data: Dataset, num: int, generator: torch.Generator) -> Tensor | None:
@@ -110,13 +114,14 @@ def prepare(name: str) -> None:
         inception_weights()
 
 
-def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
+def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) -> dict[str, float]:
     """Measure images against all images of a data set.
 
     Args:
-        images: generated, shape ``[num, channel, height, width]``, in [-1, 1].
+        images: generated, shape ``[num, channel, height, width]``, in [-1, 1]; or 8-bit levels, for Inception.
         data: the truth.
         steps: ends every name, such as ``1_step``.
+        fid_alone: of images leave out all else, which takes minutes.
 
     Returns:
         What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; of the digits also Frechet distances on pixels and on
@@ -129,6 +134,8 @@ def measure(images: Tensor, data: Dataset, steps: str) -> dict[str, float]:
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
     """
     extractor, found = extractor_of(data.name), {}
+    if fid_alone and extractor != "none":
+        return {f"fid_{steps}": fidelity(images, data, extractor, fid_alone)["fid"]}
     real, generator = data.images if extractor != "inception" else None, torch.Generator().manual_seed(0)
     if extractor == "none":
         found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)

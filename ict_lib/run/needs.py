@@ -3,6 +3,8 @@
 import ctypes
 import os
 import shutil
+import socket
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ict_lib.checks import require
 from ict_lib.config import Run
 from ict_lib.data import DATASETS
+from ict_lib.files import hold
 from ict_lib.networks.options import check_fit
 
 LEAST_FREE = 100 * 10**6  # bytes: the smallest run leaves 30 MB
@@ -28,7 +32,7 @@ def check_needs(run: Run, folder: Path, done: bool = False) -> None:
         done: it is trained already, and only read.
 
     Raises:
-        ValueError: if network and data do not fit, or a device, a package or a compiler is missing.
+        ValueError: if network and data do not fit, or a device, a package or what :func:`lacking` names is missing.
         OSError: if a file is missing, with the command that makes it, or the disk is full.
     """
     check_network(run)
@@ -39,9 +43,9 @@ def check_needs(run: Run, folder: Path, done: bool = False) -> None:
         named = os.environ.get(variable)
         require(not named or Path(named).expanduser().is_file(), variable, named, "a file, or no such variable,")
     DATASETS[run.data].require_files()
-    for lack in () if done else lacking_compiler(run):
-        raise ValueError(lack)
     place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    for lack in () if done else lacking(run, place):
+        raise ValueError(lack)
     free = shutil.disk_usage(place).free
     if free < LEAST_FREE:
         raise OSError(f"{place} has {free / 1e6:.0f} MB free, and {LEAST_FREE / 1e6:.0f} MB are needed at least")
@@ -87,8 +91,33 @@ def require_package(name: str, what: str) -> None:
         raise ValueError(f"{what} needs the package {name}: {sys.executable} -m pip install {name}")
 
 
-def lacking_compiler(run: Run) -> Iterator[str]:
-    """Look for what ``torch.compile`` calls: a compiler of C on CUDA devices, of C++ on CPUs, and Python's header."""
+def lacking(run: Run, folder: Path) -> Iterator[str]:
+    """Look for what a training uses only when it has begun: compiler, locks of the disk, ports.
+
+    Args:
+        run: that is asked for.
+        folder: that is there, on the disk of the results.
+
+    Yields:
+        A line a thing, which begins with its name.
+    """
+    yield from (f"compiler: {lack}" for lack in _compiler(run))
+    try:
+        with TemporaryDirectory(dir=folder, prefix=".ict-") as inside:
+            hold(Path(inside)).release()
+    except OSError as error:
+        yield f"folder: {folder} can neither be written nor locked: {error.strerror}"
+    if run.processes == 1:
+        return
+    try:
+        with socket.create_server(("", 0)) as server:
+            socket.create_connection((socket.getfqdn(), server.getsockname()[1]), 10).close()
+    except OSError as error:
+        yield f"ports: processes meet at {socket.getfqdn()}, which does not answer ({error}): see /etc/hosts"
+
+
+def _compiler(run: Run) -> Iterator[str]:
+    """Look for what ``torch.compile`` calls: a compiler of C on CUDA devices, of C++ on CPUs; header, driver."""
     if not run.compile:
         return
     cuda = run.device.startswith("cuda") or (run.device == "auto" and cuda_devices() > 0)
@@ -100,3 +129,15 @@ def lacking_compiler(run: Run) -> Iterator[str]:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.is_file():
         yield f"compile=true needs {header} (Debian: apt-get install python3-dev), {advice}"
+    if cuda and not _driver_is_listed():
+        yield f"compile=true needs libcuda.so.1 in what ldconfig -p lists, or in LD_LIBRARY_PATH, {advice}"
+
+
+def _driver_is_listed() -> bool:
+    """Look for CUDA's driver where Triton does, which links with it."""
+    given, listed = os.environ.get("TRITON_LIBCUDA_PATH"), ""
+    with suppress(OSError):
+        listed = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
+    paths = [given] if given else os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    there = any(path and (Path(path) / "libcuda.so.1").exists() for path in paths)
+    return there or (not given and "libcuda.so.1" in listed)

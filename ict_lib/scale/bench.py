@@ -36,6 +36,7 @@ PAPER = (
 )
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 LATE = "out of time"
+EACH = 240.0  # seconds for one case; the largest network takes two minutes to compile
 SAID = ("network", "precision", "compile", "batch_size")
 SIGMAS = {"1_step": (80.0,), "2_steps": (80.0, 0.821)}
 Cases = dict[str, partial]  # name, such as ncsnpp/bf16/compile -> a function of this module with its arguments
@@ -192,15 +193,25 @@ def isolated(measure: Callable[[], dict[str, Any]], limit: float) -> dict[str, A
     return {"failed": failed}
 
 
-def measured(cases: Cases, path: Path, head: dict[str, Any], limit: float) -> Iterator[tuple[str, dict[str, Any]]]:
+def measured(
+    cases: Cases, path: Path, head: dict[str, Any], limit: float, each: float = EACH
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Measure cases one after another, write the record after each, and yield the name and the result.
 
-    Those that ``limit``, in seconds for all, cuts off do not replace what an earlier call measured.
+    What the record has of the same code is not measured again. Those that ``limit``, in seconds for all, cuts off are
+    left to the next call; one that takes longer than ``each`` has failed.
     """
     made, started = record.begin(path, head), time.monotonic()
     for name, case in cases.items():
-        found = isolated(case, limit - (time.monotonic() - started))
-        if found.get("failed") != LATE or name not in made["cases"]:
+        before = made["cases"].get(name, {})
+        if before.get("code") == head["code"]:
+            yield name, before
+            continue
+        left = limit - (time.monotonic() - started)
+        found = isolated(case, min(left, each))
+        if found.get("failed") == LATE and each < left:
+            found = {"failed": f"took more than {each:.0f} s"}
+        if found.get("failed") != LATE:
             record.add(path, made, name, about(case) | found)
         yield name, found
 

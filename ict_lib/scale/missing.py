@@ -9,7 +9,7 @@ import torch
 from ict_lib.data import DATASETS
 from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
-from ict_lib.run.needs import lacking_compiler
+from ict_lib.run.needs import lacking
 from ict_lib.scale.estimate import Plan
 
 CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
@@ -25,8 +25,8 @@ def missing(plan: Plan, folder: Path) -> list[str]:
     Returns:
         One line a thing, with the command where there is one; empty if nothing is missing.
     """
-    compiler = (f"compiler: {lack}" for lack in lacking_compiler(plan.run))
-    return [*_files(plan), *compiler, *_devices(plan), *_disk(plan, folder)]
+    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    return [*_files(plan), *lacking(plan.run, place), *_devices(plan), *_disk(plan, place)]
 
 
 def fault(load: Callable[[], object]) -> str | None:
@@ -71,9 +71,8 @@ def _memory_of(number: int) -> tuple[str, int]:
     return properties.name, properties.total_memory
 
 
-def _disk(plan: Plan, folder: Path) -> Iterator[str]:
-    """Compare what is free with what the run will write."""
-    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+def _disk(plan: Plan, place: Path) -> Iterator[str]:
+    """Compare what is free in a folder with what the run will write."""
     free, needed = shutil.disk_usage(place).free, sum(plan.disk.values()) - plan.disk["data set"]
     if free < needed:
         yield f"disk: {place} has {free / 1e9:.0f} GB free, and {needed / 1e9:.0f} GB are needed"

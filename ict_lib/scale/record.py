@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ict_lib.files import project_root, write_json
-from ict_lib.training.surroundings import commit, device_name, versions
+from ict_lib.training.surroundings import code_hash, commit, device_name, versions
 
 COLUMNS = {
     "network": "network",
@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 def made_by(device: torch.device) -> dict[str, Any]:
-    """Say what measured, and when: ``device``, ``processor``, ``cores``, ``versions``, ``commit`` and ``date``."""
+    """Say what measured: ``device``, ``processor``, ``cores``, ``versions``, ``commit``, ``code`` and ``date``."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", info.read_text("utf8"), re.MULTILINE) if info.exists() else None
     return {
@@ -38,6 +38,7 @@ def made_by(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "versions": versions(),
         "commit": commit(),
+        "code": code_hash(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -56,8 +57,8 @@ def begin(path: Path, head: dict[str, Any]) -> dict[str, Any]:
 
 
 def add(path: Path, record: dict[str, Any], name: str, case: dict[str, Any]) -> None:
-    """Put a case into a record, with its own commit and date, and write it: whole, or as it was."""
-    record["cases"][name] = {**case, "commit": record["commit"], "date": record["date"]}
+    """Put a case into a record, with its own commit, code and date, and write it: whole, or as it was."""
+    record["cases"][name] = {**case, **{key: record[key] for key in ("commit", "code", "date")}}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, record)
 

@@ -2,15 +2,20 @@
 
 import hashlib
 import io
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ict_lib.files import Stopped, write_atomically
 
 KEEP = 3
+DIGEST = 32  # bytes of a SHA-256
 MILESTONE = "-kept"
 
 
@@ -33,6 +38,43 @@ def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False
     for other in [*passing[:-KEEP], *written[mine + 1 :], *folder.glob(".step-*")]:  # the last: of who was killed
         other.unlink()
     return path
+
+
+class Writer:
+    """Writes checkpoints of copies, one after another, while a CUDA device trains; a CPU would compute beside it."""
+
+    def __init__(self):
+        self._pool, self._last = ThreadPoolExecutor(1, "ict-checkpoint"), None
+
+    def save(self, folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> None:
+        """Copy a state into memory of the CPU, and begin to write it, when the one before is written.
+
+        Raises:
+            OSError: if the one before could not be written.
+        """
+        self.wait()
+        copy = tree_map(_copy, state)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        self._last = self._pool.submit(save, folder, step, copy, milestone)
+        if not torch.cuda.is_initialized():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the last one is written.
+
+        Raises:
+            OSError: if it could not be.
+        """
+        last, self._last = self._last, None
+        if last:
+            last.result()
+
+
+def _copy(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda).copy_(value, non_blocking=True)
 
 
 def newest(folder: Path | None) -> Path | None:
@@ -66,11 +108,26 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     A damaged one is named in a warning and passed over.
     """
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        with io.BufferedReader(_Content(path)) as content:
+            if hashlib.file_digest(content, "sha256").digest() == content.raw.digest:
+                content.seek(0)
+                return torch.load(content, map_location="cpu", weights_only=True)
         warnings.warn(f"{path} is damaged (its checksum differs): the checkpoint before it is used", stacklevel=2)
     return None
+
+
+class _Content(io.FileIO):
+    """A checkpoint's file from behind its digest, as if it began there: it need not be in memory to be read."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.digest = self.read(DIGEST)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        return super().seek(place + (DIGEST if whence == os.SEEK_SET else 0), whence) - DIGEST
+
+    def tell(self) -> int:
+        return super().tell() - DIGEST
 
 
 def clear(folder: Path, milestones: bool = False) -> None:

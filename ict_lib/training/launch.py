@@ -26,6 +26,7 @@ from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_resul
 from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_model, load_weights, pick_device
 
+CHECKPOINT = 120  # seconds that the processes have for one when they are asked to stop
 FAILURE, LOG, JOB = "failure.json", "processes.log", "job.json"  # in the folder of the training
 CALLER = "ICT_CALLER"  # environment variable: the process without which the others shall not go on
 
@@ -129,14 +130,14 @@ class Launched(Iterator[Metrics]):
 
     @property
     def average(self) -> ConsistencyModel:
-        """The averaged weights: the final ones, or those of the newest checkpoint."""
+        """The averaged weights, on the CPU: the final ones, or those of the newest checkpoint."""
         data = DATASETS[self.run.data]
         model = build_model(self.run, data.shape, data.num_classes, self.seed)
         if self.finished:
             load_weights(self.place / WEIGHTS, model)
         elif state := checkpoint.load_latest(self.place):
             model.load_state_dict(state["average"])
-        return model.to(pick_device(self.run.device)).requires_grad_(False)
+        return model.requires_grad_(False)
 
     def close(self) -> None:
         """End the iteration and all processes."""
@@ -146,7 +147,7 @@ class Launched(Iterator[Metrics]):
             self._torchrun.terminate()  # which lets the others write a checkpoint
             try:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._torchrun.wait(timeout=40)
+                    self._torchrun.wait(timeout=CHECKPOINT + 10)
             finally:
                 self._torchrun.kill()  # the others end by themselves when it has gone
                 self._torchrun.wait()
@@ -215,7 +216,7 @@ class Launched(Iterator[Metrics]):
         self._seen = self._state_of_metrics()  # rank 0 will write it anew
         write_json(self.place / JOB, {"run": {**self.run.to_dict(), "seeds": [self.seed]}})
         torchrun = ["--standalone", f"--nproc-per-node={self.run.processes}", f"--max-restarts={self._restarts}"]
-        torchrun += ["--monitor-interval=0.1", "-m", self._program]
+        torchrun += ["--monitor-interval=0.1", f"--shutdown-timeout={CHECKPOINT}", "-m", self._program]
         asked = [str(self.place / JOB), "--folder", str(self.place)]
         with (self.place / LOG).open("wb") as log:
             self._torchrun = subprocess.Popen(

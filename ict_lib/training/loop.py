@@ -26,7 +26,6 @@ from ict_lib.training.step import Learner, fit
 from ict_lib.training.surroundings import peak_memory, surroundings
 
 MOST_LAG = 0.01  # of a training; CT's was 0.001
-PARTS = ("student", "teacher", "average", "optimizer", "scaler")  # of a learner, in a checkpoint
 
 
 def train(run_config: Run, resume: bool = True, seed: int | None = None, folder: Path | None = None) -> "Training":
@@ -37,9 +36,9 @@ def train(run_config: Run, resume: bool = True, seed: int | None = None, folder:
 class Training(Iterator[Metrics]):
     """A training under way: an iterator of metrics, with the models as they are now.
 
-    Interrupted at any moment, and made again with the same folder, it goes on from the newest good checkpoint, and its
-    weights end as if nothing had happened. A signal that asks to stop lets it write one after the step at hand, without
-    waiting for an evaluation, and raise :class:`~ict_lib.files.Stopped`.
+    Interrupted at any moment, and made again with the same folder, it goes on from the newest good checkpoint; its
+    weights end as if nothing had happened, on a CPU to the last bit. A signal that asks to stop lets it write one after
+    the step at hand, without waiting for an evaluation, and raise :class:`~ict_lib.files.Stopped`.
 
     Args:
         seed: None takes the run's first.
@@ -78,12 +77,12 @@ class Training(Iterator[Metrics]):
         self.learner = self._learner()
         self.student, self.teacher = self.learner.student, self.learner.teacher
         self.average, self.optimizer = self.learner.average, self.learner.optimizer
-        self.step, self.seconds, self.last, self._steps = 0, 0.0, None, None
+        self.step, self.seconds, self.last, self._steps, self._writer = 0, 0.0, None, None, checkpoint.Writer()
         self._window: list[LossOutput] = []  # of the steps since the last record
         self._closed = self._interrupted = self._measuring = False
         self.place = Path(folder) if folder else None
         self.folder = TrainingFolder(self.place, run, self.seed) if folder and self.group.rank == 0 else None
-        if folder:
+        if folder or self.group.processes > 1:
             self._begin(resume)
 
     def __len__(self) -> int:
@@ -123,6 +122,7 @@ class Training(Iterator[Metrics]):
     def close(self) -> None:
         """End the iteration, and let others write to the folder."""
         self._closed = True
+        self._writer.wait()
         if self.folder:
             self.folder.release()
 
@@ -166,10 +166,10 @@ class Training(Iterator[Metrics]):
 
     def _stop(self, together: bool = False) -> None:
         """Write a checkpoint, let others write to the folder, and say where it stopped."""
-        self._save()
+        self._save(together=together)
+        self.close()
         if together:
             self.group.extremes(0, 0)  # nobody leaves before it is written
-        self.close()
         raise checkpoint.stopped(self.place, self.group.asked or signal.SIGTERM) from None
 
     def _mean_loss(self, window: list[LossOutput]) -> float:
@@ -206,37 +206,36 @@ class Training(Iterator[Metrics]):
         steps_taken, self._window = len(self._window), []
         milestone = self.passed(self.run.milestone_every, steps_taken)
         if milestone or self.passed(self.run.checkpoint_every, steps_taken):
-            self._save(milestone)
+            self._save(milestone, together=True)
         if self.folder:
             self.folder.append(self.last)
         if self.done:
             self._end()
 
-    def _save(self, milestone: bool = False) -> None:
-        """Write a checkpoint with everything that the rest of the training depends on."""
-        if not self.folder or self._closed:
-            return
-        state = {name: getattr(self.learner, name).state_dict() for name in PARTS}
-        state |= {"step": self.step, "seconds": self.seconds, "last": self.last and asdict(self.last)}
-        state |= {"window": [tuple(output) for output in self._window], "surroundings": self._surroundings}
-        checkpoint.save(self.place, self.step, state | {"evaluation": self.folder.evaluation}, milestone)
+    def _state(self) -> dict:
+        """Gather everything that the rest of the training depends on."""
+        state = {"step": self.step, "seconds": self.seconds, "last": self.last and asdict(self.last)}
+        return self.learner.state() | state | {"window": [tuple(output) for output in self._window]}
+
+    def _save(self, milestone: bool = False, together: bool = False) -> None:
+        """Write a checkpoint, of what all processes have if they are here together."""
+        if together:
+            self.learner.compare(self.group)
+        if self.folder and not self._closed:
+            made = {"surroundings": self._surroundings, "evaluation": self.folder.evaluation}
+            self._writer.save(self.place, self.step, self._state() | made, milestone)
 
     def _begin(self, resume: bool) -> None:
-        """Take over the newest good checkpoint; all processes the same one."""
+        """Take over the newest good checkpoint, or what was built: all processes what rank 0 has."""
+        state = None
         if self.folder:
             with threads_for(self.run, self.device):
                 self._surroundings = surroundings(self.device, self.data, self.group.processes)
             state = self.folder.begin(resume, self._surroundings)
-        self.group.extremes(0, 0)  # nobody reads before rank 0 has cleared what is not to be read
-        state = state if self.folder else checkpoint.load_latest(self.place)
-        if state is not None:
-            for name in PARTS:
-                getattr(self.learner, name).load_state_dict(state[name])
-            self.step, self.seconds, last = state["step"], state["seconds"], state["last"]
-            self.last, self._window = last and Metrics(**last), [LossOutput(*one) for one in state.get("window", ())]
-        low, high = self.group.extremes(self.step, self.step)
-        if low != high:
-            raise ValueError(f"processes go on from steps {low:.0f} to {high:.0f}: {self.place} must be one for all")
+        state = self.group.share(state or self._state())
+        self.learner.load(state)
+        self.step, self.seconds, last = state["step"], state["seconds"], state["last"]
+        self.last, self._window = last and Metrics(**last), [LossOutput(*one) for one in state.get("window", ())]
         if self.done and not self._window:
             if self.folder:  # what was measured at the last step was measured so, whatever is asked now
                 self.folder.evaluation = state["evaluation"]
@@ -246,5 +245,5 @@ class Training(Iterator[Metrics]):
         """Leave the result, unless it is there, and let others write to the folder."""
         if self.folder and not self.folder.finished():
             self.folder.finish(self.last, self.average, self._surroundings)
-        self.group.extremes(0, 0)  # nobody leaves before the last file is written
         self.close()
+        self.group.extremes(0, 0)  # nobody leaves before the last file is written

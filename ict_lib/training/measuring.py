@@ -12,7 +12,7 @@ from torch import Tensor
 from ict_lib.checks import require
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.measure import draw, measure, quick
+from ict_lib.evaluation.measure import draw, extractor_of, measure, quick
 from ict_lib.files import write_atomically
 from ict_lib.group import Alone
 from ict_lib.training.folder import BEST, LOOKS, best_of
@@ -39,26 +39,43 @@ def evaluate(training: "Training", steps_taken: int) -> dict[str, float]:
         if group.rank == 0 and training.place and images.ndim == 4:
             write_picture(training.place / LOOKS / f"step-{training.step:09d}.png", images, columns=20)
     if training.done or training.passed(run.measure_every, steps_taken):
-        full = measure_fully(average, data, run, training.seed, group)
+        full = measure_fully(average, data, run, training.seed, group, on_the_way=not training.done)
         found |= full
-        if full and training.place and run.measure_every:
+        if "fid_1_step" in full and training.place and run.measure_every:
             keep_best(training.place, average, training.step, full["fid_1_step"])
     return found
 
 
 def measure_fully(
-    average: ConsistencyModel, data: Dataset, run: "Run", seed: int, group: Alone | None = None
+    average: ConsistencyModel,
+    data: Dataset,
+    run: "Run",
+    seed: int,
+    group: Alone | None = None,
+    on_the_way: bool = False,
 ) -> dict[str, float]:
     """Measure weights in one step and in two; the numbers do not depend on how many processes there are.
+
+    All images are drawn first: while one process measures, the others wait longer than any exchange lets them.
+
+    Args:
+        average: the weights.
+        data: the truth.
+        run: says how many images, and where the second step begins.
+        seed: of the training.
+        group: of processes, each of which calls this.
+        on_the_way: measure only what the best weights are chosen by, the FID of one step.
 
     Returns:
         What :func:`ict_lib.evaluation.measure.measure` gives, in the process of rank 0; nothing in the others.
     """
-    top, found = run.recipe.sigma_max, {}
-    for label, sigmas in {"1_step": (top,), "2_steps": (top, run.sigma_mid)}.items():
-        images = draw(average, data, run.num_samples, sigmas, FINAL + seed, group)
-        if group is None or group.rank == 0:
-            found |= measure(images, data, label)
+    group, top, levels, found = group or Alone(), run.recipe.sigma_max, extractor_of(data.name) == "inception", {}
+    asked = {"1_step": (top,)} | ({} if on_the_way else {"2_steps": (top, run.sigma_mid)})
+    wanted = average, data, run.num_samples
+    drawn = {label: draw(*wanted, sigmas, FINAL + seed, group, levels) for label, sigmas in asked.items()}
+    for label, images in drawn.items() if group.rank == 0 else ():
+        found |= measure(images, data, label, on_the_way)
+    group.wait()
     return found
 
 

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -26,8 +25,6 @@ from ict_lib.training.folder import finished
 from ict_lib.training.launch import CALLER, FAILURE
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device
-
-PATIENCE = timedelta(hours=3)  # the features of ImageNet, once, by one process
 
 
 def main(words: list[str], training_class: Callable[..., Training] = Training) -> None:
@@ -49,7 +46,7 @@ def main(words: list[str], training_class: Callable[..., Training] = Training) -
         if group.rank == 0:
             prepare(run.data)  # what measures the images must be there before hours of training, not after
         for seed, folder in folders.items():
-            if not finished(folder, identity(run, seed)):
+            if not group.share(finished(folder, identity(run, seed))):  # others may see another machine's files late
                 for _ in training_class(run, seed, folder, group, evaluate=evaluate):
                     pass  # what it leaves in its folder is what counts
         distributed.destroy_process_group()
@@ -78,16 +75,12 @@ def _asked(words: list[str]) -> tuple[Run, dict[int, Path]]:
 
 
 def _join(run: Run) -> tuple[Run, Group]:
-    """Take a device, and meet the other processes; they wait for each other as long as one may take to measure."""
+    """Take a device, and meet the other processes."""
     cuda = pick_device(run.device).type == "cuda"
     run = replace(run, device=f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
     if cuda:
         torch.cuda.set_device(run.device)
-    try:
-        distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-    except RuntimeError as error:  # one of them was killed before it came
-        raise LostContact(f"rank {os.environ['RANK']} met nobody: {error}") from error
-    return run, Group()
+    return run, Group("nccl" if cuda else "gloo")
 
 
 def _report(folders: dict[int, Path], error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,36 @@ class Learner:
         self.weights = list(self.student.parameters())
         self.optimizer = torch.optim.RAdam(self.weights, lr=self.learning_rate, foreach=True)
         self.scaler = loss_scaler(self.precision, self.weights[0].device)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on, as plain values and tensors; none is a copy."""
+        parts = (
+            "student",
+            "average",
+            "optimizer",
+            "scaler",
+            *(["teacher"] if self.teacher is not self.student else []),
+        )
+        return {name: getattr(self, name).state_dict() for name in parts}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` returned."""
+        for name in ("student", "teacher", "average", "optimizer", "scaler"):
+            if name in state:
+                getattr(self, name).load_state_dict(state[name])
+
+    def compare(self, group: Alone) -> None:
+        """Compare the weights of all processes by a checksum: equal at first, they stay so unless a device fails.
+
+        Raises:
+            RuntimeError: in all of them, if a bit differs.
+        """
+        models = self.student, self.teacher, self.average
+        values = [value for model in models for value in model.state_dict().values()]
+        sums = torch.stack([value.float().view(torch.int32).sum(dtype=torch.int64) for value in values])
+        low, high = group.extremes(*2 * [int(sums.sum()) % 2**52])  # exact as a float
+        if low != high:
+            raise RuntimeError(f"the processes differ in their weights: checksums from {low:.0f} to {high:.0f}")
 
 
 def training_step(
