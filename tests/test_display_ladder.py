@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ict_lib.config import run_from
-from ict_lib.display.figures.ladder import apart, best_of_sweep, ladder_figure, sweep_figure, worth
+from ict_lib.display.figures.ladder import apart, best_of_sweep, ladder_figure, short, sweep_figure, worth
 from ict_lib.run.study import Study
 from tests.test_display_baseline import images  # noqa: F401
 
@@ -111,3 +111,7 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     assert said == "lowest at 1, 0.435 (0.42 to 0.45), not parted from 2"
     alone = best_of_sweep(sweep, "sliced_1_step", "p_std", ["std-0.5", "std-1.0"])
     assert alone.endswith("(0.42 to 0.45), apart from all others")
+
+
+def test_swept_values_are_written_short():
+    assert [short(value) for value in (7.637e-4, 0.02, -1.1, 16.0, 1280)] == ["0.00076", "0.02", "-1.1", "16", "1,280"]

@@ -87,7 +87,7 @@ def sweep_figure(
         if "ict" in at:
             ax.axvline(at["ict"], color="0.5", linestyle=":", label="iCT")
         ax.set(xlabel=title, xscale="log" if min(at.values()) > 0 else "linear", yscale="log")
-        ax.set_xticks(list(at.values()), [f"{value:,.4g}" for value in at.values()], fontsize=9)
+        ax.set_xticks(list(at.values()), [short(value) for value in at.values()], fontsize=8)
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         ax.yaxis.set_minor_formatter("{x:.2g}")
         ax.yaxis.set_major_formatter("{x:.2g}")
@@ -103,10 +103,15 @@ def swept(study: Study, field: str, variants: Sequence[str]) -> dict[str, float]
     return dict(sorted(((name, getattr(recipes[name].recipe, field)) for name in variants), key=lambda pair: pair[1]))
 
 
+def short(value: float) -> str:
+    """Write a swept value, to two digits where it is small."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 def best_of_sweep(study: Study, key: str, field: str, variants: Sequence[str]) -> str:
     """Say at which value of a field the median is lowest, and which values the seeds do not part from that."""
     at = swept(study, field, variants)
     best = min(at, key=lambda name: np.median(study.result(key, name)))
-    close = [f"{at[v]:,.4g}" for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
+    close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
     parted = f"not parted from {', '.join(close)}" if close else "apart from all others"
-    return f"lowest at {at[best]:,.4g}, {spread(study.result(key, best))}, {parted}"
+    return f"lowest at {short(at[best])}, {spread(study.result(key, best))}, {parted}"
