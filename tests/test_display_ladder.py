@@ -5,7 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from ict_lib.display.figures.ladder import apart, ladder_figure, worth
+from ict_lib.config import run_from
+from ict_lib.display.figures.ladder import apart, best_of_sweep, ladder_figure, short, sweep_figure, worth
+from ict_lib.run.study import Study
 from tests.test_display_baseline import images  # noqa: F401
 
 matplotlib.use("Agg")
@@ -61,3 +63,55 @@ def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(im
     assert worth(found, "ct", "ict", "frechet_pixels_1_step") == "10.00"
     assert worth(found, "ict", "ct", "frechet_pixels_1_step") == "0.10"
     assert worth(found, "ct", "ct", "frechet_pixels_1_step") == "1.00, overlap"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Three values of a field, not in their order, and two seeds each."""
+    values = {"ict": (2.0, [0.4, 0.5]), "std-0.5": (0.5, [0.9, 0.8]), "std-1.0": (1.0, [0.45, 0.42])}
+    run = run_from({"data": "ring", "variants": {name: {"recipe": {"p_std": at}} for name, (at, _) in values.items()}})
+    both = {"sliced_1_step": 1, "sliced_2_steps": 0.1}
+    rows = [
+        {"variant": name, "seed": seed} | {key: share * value for key, share in both.items()}
+        for name, (_, found) in values.items()
+        for seed, value in enumerate(found)
+    ]
+    return Study(run, rows, tmp_path)
+
+
+def test_a_sweep_has_each_seed_at_its_value_and_a_line_through_the_medians(sweep):
+    fig = sweep_figure(sweep, "sliced", "distance", {"P_std": ("p_std", list(sweep.run.variants))}, floor=0.01)
+    (ax,) = fig.axes
+    lines = [(list(line.get_xdata()), np.round(line.get_ydata(), 6).tolist()) for line in ax.get_lines()]
+    assert ([0.5, 1.0, 2.0], [0.85, 0.435, 0.45]) in lines  # ascending, whatever the order of the variants
+    assert ([0.5, 1.0, 2.0], [0.085, 0.0435, 0.045]) in lines
+    for at, seeds in ((0.5, [0.9, 0.8]), (1.0, [0.45, 0.42]), (2.0, [0.4, 0.5])):
+        assert ([at, at], seeds) in lines
+    assert ([2.0, 2.0], [0, 1]) in lines  # iCT's value
+    assert ([0, 1], [0.01, 0.01]) in lines
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "1", "2"]
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "log", "P_std", "distance")
+    plt.close(fig)
+
+
+def test_a_field_that_is_not_above_zero_has_a_plain_axis(sweep):
+    run = run_from({"data": "ring", "variants": {"ict": {}, "mean-0": {"recipe": {"p_mean": 0.0}}}})
+    rows = [{"variant": name, "sliced_1_step": 1.0, "sliced_2_steps": 1.0} for name in run.variants]
+    panels = {"P_mean": ("p_mean", ["ict", "mean-0"]), "alone": ("p_mean", ["mean-0"])}
+    fig = sweep_figure(Study(run, rows, sweep.folder), "sliced", "distance", panels, floor=0.1)
+    assert [ax.get_xscale() for ax in fig.axes] == ["linear"] * 2
+    dotted = [[line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] for ax in fig.axes]
+    assert dotted == [[-1.1], []]
+    plt.close(fig)
+
+
+def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
+    names = list(sweep.run.variants)
+    said = best_of_sweep(sweep, "sliced_1_step", "p_std", names)
+    assert said == "lowest at 1, 0.435 (0.42 to 0.45), not parted from 2"
+    alone = best_of_sweep(sweep, "sliced_1_step", "p_std", ["std-0.5", "std-1.0"])
+    assert alone.endswith("(0.42 to 0.45), apart from all others")
+
+
+def test_swept_values_are_written_short():
+    assert [short(value) for value in (7.637e-4, 0.02, -1.1, 16.0, 1280)] == ["0.00076", "0.02", "-1.1", "16", "1,280"]

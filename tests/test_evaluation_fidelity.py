@@ -15,7 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ict_lib.data import load_dataset
-from ict_lib.evaluation.digits import digits_features, load_extractor, one_thread
+from ict_lib.evaluation.extractor import features_of, load_extractor, one_thread
 from ict_lib.evaluation.fidelity import INCEPTION, NAMES, fidelity, to_uint8
 from ict_lib.exact.distances import frechet_distance
 
@@ -179,14 +179,14 @@ def test_silent_and_alone(halves, capfd, recwarn, calls_home):
 @pytest.fixture(scope="module")
 def by_hand(digits):
     """Features and logits of digits of 256 levels."""
-    features, logits = load_extractor()(((digits[:600] + 1) * 127.5).round().double() / 127.5 - 1)
+    features, logits = load_extractor("digits")(((digits[:600] + 1) * 127.5).round().double() / 127.5 - 1)
     return features.split(300), logits[:300].numpy()
 
 
 def test_fid_and_features_against_the_exact_distance(halves, found, by_hand):
     assert found["fid"] == pytest.approx(frechet_distance(*by_hand[0]), rel=1e-6)
     rounded = [to_uint8(half).double() / 127.5 - 1 for half in halves]
-    assert found["fid"] == pytest.approx(frechet_distance(*map(digits_features, rounded)), rel=1e-6)
+    assert found["fid"] == pytest.approx(frechet_distance(*map(features_of, rounded)), rel=1e-6)
 
 
 def test_kid_against_its_definition(found, by_hand):

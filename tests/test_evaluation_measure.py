@@ -158,10 +158,24 @@ def test_images_are_clipped_and_of_the_datas_shape(digits):
 
 
 def test_a_stand_in_is_measured_as_what_it_stands_for(digits):
-    assert [extractor_of(name) for name in ("digits", "stand-in of digits")] == ["digits"] * 2
-    others = ("cifar10", "stand-in of cifar10", "fashion_mnist", "imagenet64", "made")
+    for name in ("digits", "fashion_mnist"):
+        assert {extractor_of(name), extractor_of(f"stand-in of {name}")} == {name}
+    others = ("cifar10", "stand-in of cifar10", "imagenet64", "made")
     assert {extractor_of(name) for name in others} == {"inception"}
     assert "frechet_features_x" in measure(digits.images[:20], stand_in("digits", 30), "x")
+
+
+def test_a_small_extractor_compares_with_a_fixed_part_of_a_large_set(monkeypatch):
+    data, made = stand_in("fashion_mnist", 60), noise(30, 1, 32, 32)
+    monkeypatch.setattr(module, "REFERENCE", 40)
+    part = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:40]
+    smaller = Dataset(data.pixels[part], data.labels[part], 10, data.name)
+    found = measure(made, data, "x")
+    assert set(found) == {f"{name}_x" for name in PIXELS | set(KEYS)}
+    assert found == measure(made, smaller, "x")
+    assert found["frechet_pixels_x"] == frechet_distance(made, data.batch(part))
+    monkeypatch.setattr(module, "REFERENCE", 60)
+    assert found != measure(made, data, "x")
 
 
 def test_other_data_sets_are_measured_with_inception(tiny):  # noqa: F811

@@ -7,7 +7,9 @@ import torch
 from ict_lib.config import Run
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.yardsticks import halves, yardsticks
+from ict_lib.data.small import TOYS
+from ict_lib.evaluation.measure import measure
+from ict_lib.evaluation.yardsticks import fresh_distance, halves, yardsticks
 from ict_lib.exact.distances import frechet_distance
 from ict_lib.training.model import build_model
 
@@ -48,6 +50,14 @@ def test_they_are_ordered_as_the_digits_are_known_to_order_them(digits, sets):
 def test_two_halves_of_the_digits_are_0_29_apart(digits):
     found = [frechet_distance(*halves(digits, seed)) for seed in range(10)]
     assert np.mean(found) == pytest.approx(0.29, abs=0.01)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_fresh_points_have_what_a_record_would_say_of_them(name):
+    fresh = TOYS[name](10_000, torch.Generator().manual_seed(1)).float()
+    said = measure(fresh, load_dataset(name), "x")
+    assert fresh_distance(name) == pytest.approx(said["sliced_wasserstein_x"], rel=1e-4)
+    assert said["on_data_x"] == pytest.approx(0.95, abs=0.01)
 
 
 # Invariant

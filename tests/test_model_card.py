@@ -161,7 +161,7 @@ def test_the_hub_reads_its_head(data, exported_seed):
     assert read.model_name == manifest["run"]["name"]
     (found,) = read.eval_results
     assert (found.metric_value, found.dataset_name) == (3.25, data)
-    assert found.metric_type == ("digits_fid" if data == "digits" else "fid")
+    assert found.metric_type == (f"{data}_fid" if data in ("digits", "fashion_mnist") else "fid")
     assert (read.datasets == [found.dataset_type]) == (DATASETS[data].hub_name is not None)
 
 
@@ -217,6 +217,7 @@ def test_the_lines_for_diffusers_do(tmp_path, monkeypatch, conditional):
     ("asked", "said"),
     [
         ({}, "compare with no published number"),
+        ({"data": "fashion_mnist"}, "features of a Fashion-MNIST classifier: they compare with no published number"),
         ({"data": "cifar10"}, "An FID of 2,000 images is higher, in the mean, than one of 50,000"),
         ({"network": "adm"}, "Nothing is shown of the recipe's `fourier_scale`: the network has no use for it."),
         ({"preset": "CT"}, "CT was published with LPIPS"),

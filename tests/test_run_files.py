@@ -2,23 +2,25 @@
 
 import inspect
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from ict_lib.config import Run, check_processes, read_run, run_from
+from ict_lib.config import Run, check_processes, read_run, run_from, variants_of
 from ict_lib.data import DATASETS
 from ict_lib.networks.build import NETWORKS
-from ict_lib.recipe import CT, ICT
+from ict_lib.recipe import CT, ICT, RUNGS
 from ict_lib.techniques import curriculum, distance
 from ict_lib.training.step import Learner
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs"
 NAMES = sorted(path.relative_to(RUNS).with_suffix("").as_posix() for path in RUNS.rglob("*.yaml"))
-SCALE = [name for name in NAMES if not name.startswith(("digits/", "ring/"))]
+STUDIES = [name for name in NAMES if yaml.safe_load((RUNS / f"{name}.yaml").read_text())["run"].get("variants")]
+SCALE = [name for name in NAMES if name not in STUDIES and not name.startswith(("digits/", "ring/"))]
 PAPER = [name for name in SCALE if not name.startswith("fashion-mnist/")]
 
 # Typed from the notes on the paper, by run: setting -> value and mark. What stands for iCT on a data set stands for
@@ -264,6 +266,59 @@ def test_every_file_is_a_run_of_its_own_name():
     for name in NAMES:
         assert run_of(name).name == name
         assert yaml.safe_load((RUNS / f"{name}.yaml").read_text()).keys() == {"run"}  # papermill's one parameter
+
+
+# --- invariant: a ladder changes one technique a rung, both ways, and a sweep one thing ---
+
+SETS = ("ring.", "moons.", "spiral.", "checkerboard.")
+LADDERS = [(name, "") for name in STUDIES if "/ladder" in name and name != "toy/ladder"]
+LADDERS += [("toy/ladder", prefix) for prefix in SETS]
+
+
+def techniques_in(first, second):
+    """Name the techniques in which two recipes differ; their constants are not counted."""
+    return [field for field in RUNGS if getattr(first, field) != getattr(second, field)]
+
+
+@pytest.mark.parametrize(("name", "prefix"), LADDERS)
+def test_a_ladder_changes_one_technique_a_rung_and_takes_each_out_once(name, prefix):
+    runs = {v.removeprefix(prefix): one for v, one in variants_of(run_of(name)).items() if v.startswith(prefix)}
+    climbed = ["ct", *(v for v in runs if v.startswith("plus-")), "ict"]
+    rungs = [techniques_in(runs[low].recipe, runs[high].recipe) for low, high in pairwise(climbed)]
+    fields = [field for field in RUNGS if prefix == "" or field != "dropout"]  # of points none has any
+    assert rungs == [[field] for field in fields]
+    out = [techniques_in(one.recipe, runs["ict"].recipe) for v, one in runs.items() if v.startswith("ict-")]
+    assert out == [[field] for field in fields]
+    assert techniques_in(runs["ct-verbatim"].recipe, CT) == techniques_in(runs["ct"].recipe, CT) == []
+    assert runs["ct-verbatim"].recipe.mu0 == CT.mu0 != runs["ct"].recipe.mu0
+    assert techniques_in(runs["ict"].recipe, ICT) == (["dropout"] if prefix else [])
+
+
+def test_the_sets_of_the_toys_ladder_are_trained_alike():
+    runs = {v: one.to_dict() for v, one in variants_of(run_of("toy/ladder")).items()}
+    assert len(runs) == 4 * sum(v.startswith("ring.") for v in runs)
+    names = dict(zip(SETS, ("ring", "two_moons", "spiral", "checkerboard"), strict=True))
+    for label, one in runs.items():
+        assert one.pop("data") == names[f"{label.partition('.')[0]}."]
+    for label, one in runs.items():
+        assert one == runs[f"ring.{label.partition('.')[2]}"]
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name.startswith("toy/sweep")])
+def test_a_sweep_changes_one_field_of_ict_as_the_toys_ladder_has_it(name):
+    runs = variants_of(run_of(name))
+    whole = variants_of(run_of("toy/ladder"))["ring.ict"].to_dict()
+    said = {"name", "recipe", "preset", "seeds"}
+    for label, one in runs.items():
+        assert {k: v for k, v in one.to_dict().items() if k not in said} == {
+            k: v for k, v in whole.items() if k not in said
+        }
+        changed = {k for k, v in asdict(one.recipe).items() if v != getattr(runs["ict"].recipe, k)}
+        assert len(changed) == (label != "ict") or changed == {"s0", "s1"}
+    published = asdict(runs["ict"].recipe)
+    ends = {"s0": 10, "s1": 1280, "huber_c": pytest.approx(distance.huber_c(2), rel=1e-4)}
+    wanted = {k: ends[k] if k in ends and published[k] is not None else v for k, v in whole["recipe"].items()}
+    assert published == wanted
 
 
 # --- shapes: processes, stages, lengths of lines ---

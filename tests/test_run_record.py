@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ict_lib.checks import difference
-from ict_lib.config import identity, read_run, run_from, trainings_of, variants_of
+from ict_lib.config import identity, read_run, run_from, trainings_of
 from ict_lib.files import results_folder
 from ict_lib.recipe import CT
 from ict_lib.run.record import exists, manifest_of, read, spread, table, write
@@ -150,23 +150,22 @@ def test_what_was_trained_twice_gave_the_same_numbers():
         """The settings, with the ends of the curriculum said, named or not."""
         ends = [num_scales_at(run.recipe, step, run.steps) for step in (0, run.steps)]
         same = replace(run, recipe=replace(run.recipe, s0=None, s1=None))
-        return json.dumps([ends, identity(same, seed)], sort_keys=True)
+        return json.dumps([ends, identity(same, seed), run.num_samples], sort_keys=True)
 
     made = {}
     for folder in RECORDED:
         record = read(folder.relative_to(ROOT / "runs").as_posix())
         for seed, result in zip(record.run.seeds, record.manifest["results"], strict=True):
             made.setdefault(key(record.run, seed), []).append(result)
-    sweep = read_study("digits/ct-sweep")
-    rows = {(row["variant"], row["seed"]): row for row in sweep.rows}
-    pairs = []
-    for one, seed in trainings_of(sweep.run).values():
-        label = next(label for label, run in variants_of(sweep.run).items() if run == one)
-        for result in made.get(key(one, seed), []):
-            pairs.append((rows[label, seed]["frechet_features_1_step"], result["frechet_features_1_step"]))
-    assert len(pairs) >= 3
-    for first, second in pairs:
-        assert first == pytest.approx(second, rel=1e-4)
+    for folder in STUDIES:
+        study = read_study(folder.relative_to(ROOT / "runs").as_posix())
+        for row, (one, seed) in zip(study.rows, trainings_of(study.run).values(), strict=True):
+            made.setdefault(key(one, seed), []).append(row)
+    pairs = [(first, other) for first, *others in made.values() for other in others]
+    assert len(pairs) >= 5
+    for first, other in pairs:
+        measured = "frechet_features_1_step" if "fid_1_step" in first else "sliced_wasserstein_1_step"
+        assert first[measured] == pytest.approx(other[measured], rel=1e-4)
 
 
 def test_the_recorded_ict_reaches_the_bar():

@@ -22,7 +22,7 @@ class Entry:
     num_classes: int
     flip: bool  # whether an image is as good as its mirror image
     # the network whose features measure images of this kind; points are measured as they are
-    extractor: Literal["digits", "inception", "none"]
+    extractor: Literal["digits", "fashion_mnist", "inception", "none"]
     files: tuple[tuple[str, ...], ...] = ()  # that it is read from, in the `data_folder`: each with its alternatives
     hub_name: str | None = None  # on the Hugging Face hub, if it is there
     torchvision: str | None = None  # the class that downloads it, if it can be downloaded
@@ -54,7 +54,7 @@ PACKED = "imagenet64.safetensors"
 _ENTRIES = (
     *(Entry(name, POINTS, (2,), 1, False, "none") for name in ("ring", "two_moons", "spiral", "checkerboard")),
     Entry("digits", 1_797, (1, 8, 8), 10, False, "digits"),
-    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "inception", _IDX_FILES, FASHION, "FashionMNIST"),
+    Entry("fashion_mnist", 60_000, (1, 32, 32), 10, False, "fashion_mnist", _IDX_FILES, FASHION, "FashionMNIST"),
     Entry("cifar10", 50_000, (3, 32, 32), 10, True, "inception", _BATCH_FILES, CIFAR, "CIFAR10"),
     Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", ((PACKED,),), IMAGENET, packed=True),
 )

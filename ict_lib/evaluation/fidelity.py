@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ict_lib.checks import require, require_finite, require_known
+from ict_lib.data import DATASETS
 from ict_lib.data.cache import published_file
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.digits import load_extractor, one_thread
+from ict_lib.evaluation.extractor import HELD_OUT, load_extractor, one_thread
 from ict_lib.evaluation.reference import Network, kept, summarise
 from ict_lib.training.precision import multiplying
 
-EXTRACTORS = ("digits", "inception")
+EXTRACTORS = (*HELD_OUT, "inception")
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
@@ -50,8 +51,8 @@ def fidelity(
             :func:`to_uint8` makes of it.
         reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's features
             are computed once and kept in the cache folder.
-        extractor: ``"digits"`` (images ``[1, 8, 8]``) or ``"inception"`` (any size, 1 or 3 channels), which computes on
-            a CUDA device where there is one, in fp32.
+        extractor: ``"inception"`` (any size, 1 or 3 channels), which computes on a CUDA device where there is one, in
+            fp32; or the data set whose small classifier it is (images like its own).
         fid_alone: leave out all other numbers.
 
     Returns:
@@ -69,10 +70,10 @@ def fidelity(
     _check_images(generated, real, extractor)
     whole = stored and real.dtype == torch.uint8  # are levels already; a mapped file stays mapped
     levels = [to_uint8(generated).cpu(), (real if whole else to_uint8(real)).cpu()]
-    small = extractor == "digits"
+    small = extractor != "inception"
     with torch.random.fork_rng(devices=[]), one_thread() if small else nullcontext():
         device = "cuda" if torch.cuda.is_available() and not small else "cpu"
-        network = _digits() if small else _inception(device)
+        network = _small(extractor) if small else _inception(device)
         made, computed = (partial(summarise, network, part, device) for part in levels)
         sets = made(), kept(reference, INCEPTION, computed) if stored and not small else computed()
         return _compare(*sets, device, fid_alone)
@@ -108,15 +109,17 @@ def inception_weights(download: bool = True) -> Path:
 def _check_images(generated: Tensor, reference: Tensor, extractor: str) -> None:
     """Refuse an unknown extractor, images that it cannot read, and sets that are too small."""
     require_known("extractor", extractor, EXTRACTORS)
-    digits, shapes = extractor == "digits", [list(generated.shape), list(reference.shape)]
-    fits = generated.shape[1:] == (1, 8, 8) if digits else generated.ndim == 4 and generated.shape[1] in (1, 3)
-    wanted = "[n, 1, 8, 8] of both" if digits else "[n, 1 or 3, height, width] of both"
+    shapes, fits = [list(generated.shape), list(reference.shape)], generated.ndim == 4 and generated.shape[1] in (1, 3)
+    wanted = "[n, 1 or 3, height, width] of both"
+    if extractor != "inception":
+        own = DATASETS[extractor].shape
+        fits, wanted = generated.shape[1:] == own, f"[n, {', '.join(map(str, own))}] of both"
     require(fits and generated.shape[1:] == reference.shape[1:], "images", shapes, wanted)
     require(min(len(generated), len(reference)) >= LEAST, "images", shapes, f"{LEAST} images or more of both")
 
 
-def _digits() -> Network:
-    network = load_extractor()
+def _small(name: str) -> Network:
+    network = load_extractor(name)
     return lambda levels: network(levels.double() / 127.5 - 1)
 
 

@@ -7,7 +7,7 @@ from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
 from ict_lib.data.dataset import Dataset
-from ict_lib.evaluation.digits import digits_features
+from ict_lib.evaluation.extractor import features_of
 from ict_lib.evaluation.fidelity import fidelity, inception_weights, to_uint8
 from ict_lib.exact.distances import frechet_distance, nearest_ratio, share_on_data, sliced_wasserstein
 from ict_lib.group import Alone
@@ -16,6 +16,7 @@ from ict_lib.training.precision import multiplying
 from ict_lib.training.streams import stream
 
 QUICK = 2048  # images of a quick evaluation at most
+REFERENCE = 10_000  # images at most that a small extractor's features are compared with
 BLOCK = 2500  # images at most that are drawn from one random stream
 
 
@@ -87,8 +88,7 @@ def quick(
 
     Of large data sets a fixed random part counts. The number compares with itself over a training, with nothing else.
     """
-    mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    chosen = mixed[:QUICK] if len(data) > QUICK else torch.arange(len(data))
+    chosen = _some(data, QUICK)
     images = draw(model, data, len(chosen), (sigma_max,), seed, group)
     if len(images) == 0:  # a process of higher rank than 0
         return {}
@@ -96,6 +96,12 @@ def quick(
         lines = torch.Generator().manual_seed(0)
         return {"sliced_wasserstein_1_step": sliced_wasserstein(images, data.batch(chosen), generator=lines)}
     return {"frechet_pixels_1_step": frechet_distance(images, data.batch(chosen))}
+
+
+def _some(data: Dataset, most: int) -> Tensor:
+    """Choose all images of a small data set, in their order, and a random part of a large one, the same each time."""
+    mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return mixed[:most] if len(data) > most else torch.arange(len(data))
 
 
 def extractor_of(name: str) -> str:
@@ -115,7 +121,7 @@ def prepare(name: str) -> None:
 
 
 def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) -> dict[str, float]:
-    """Measure images against all images of a data set.
+    """Measure images against a data set: all of it, but 10,000 images of it with a small extractor.
 
     Args:
         images: generated, shape ``[num, channel, height, width]``, in [-1, 1]; or 8-bit levels, for Inception.
@@ -124,28 +130,31 @@ def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) 
         fid_alone: of images leave out all else, which takes minutes.
 
     Returns:
-        What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; of the digits also Frechet distances on pixels and on
-        features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points the latter alone, and
-        the :func:`~ict_lib.exact.distances.share_on_data`; of both the
+        What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; with a small extractor also Frechet distances on
+        pixels and on features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points the latter
+        alone, and the :func:`~ict_lib.exact.distances.share_on_data`; of both the
         :func:`~ict_lib.exact.distances.nearest_ratio`.
 
     Raises:
         ValueError: if there are fewer than 10 images, or one is not finite.
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
     """
-    extractor, found = extractor_of(data.name), {}
-    if fid_alone and extractor != "none":
-        return {f"fid_{steps}": fidelity(images, data, extractor, fid_alone)["fid"]}
-    real, generator = data.images if extractor != "inception" else None, torch.Generator().manual_seed(0)
-    if extractor == "none":
-        found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
-        found["on_data"] = share_on_data(images, real)
-    if extractor == "digits":
-        found["frechet_pixels"] = frechet_distance(images, real)
-        found["frechet_features"] = frechet_distance(digits_features(images), digits_features(real))
-        found["sliced_wasserstein"] = sliced_wasserstein(images, real, generator=generator)
-    if real is not None:
-        found["nearest"] = nearest_ratio(images, real)
-    if extractor != "none":
-        found |= fidelity(images, data, extractor)
+    extractor = extractor_of(data.name)
+    if extractor == "inception":
+        found = fidelity(images, data, extractor, fid_alone)
+    else:
+        found = _without_inception(images, data.batch(_some(data, REFERENCE)), extractor, fid_alone)
     return {f"{name}_{steps}": value for name, value in found.items()}
+
+
+def _without_inception(images: Tensor, real: Tensor, extractor: str, fid_alone: bool) -> dict[str, float]:
+    """Measure points as they are, or images with a small extractor too."""
+    if fid_alone and extractor != "none":
+        return fidelity(images, real, extractor, fid_alone)
+    sliced = sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0))
+    nearest = nearest_ratio(images, real)
+    if extractor == "none":
+        return {"sliced_wasserstein": sliced, "on_data": share_on_data(images, real), "nearest": nearest}
+    pixels, features = frechet_distance(images, real), [features_of(each, extractor) for each in (images, real)]
+    found = {"frechet_pixels": pixels, "frechet_features": frechet_distance(*features)}
+    return found | {"sliced_wasserstein": sliced, "nearest": nearest} | fidelity(images, real, extractor)

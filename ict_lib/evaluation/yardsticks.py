@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import POINTS, load_dataset
 from ict_lib.data.dataset import Dataset
+from ict_lib.data.small import TOYS
 from ict_lib.evaluation.measure import draw
+from ict_lib.exact.distances import sliced_wasserstein
 
 
 def yardsticks(untrained: ConsistencyModel, data: Dataset, num: int, seed: int = 0) -> dict[str, Tensor]:
@@ -34,6 +37,12 @@ def yardsticks(untrained: ConsistencyModel, data: Dataset, num: int, seed: int =
         "clipped Gaussian": gaussian.clamp(-1, 1).to(images).view(num, *data.shape),
         "bootstrap": images[again],
     }
+
+
+def fresh_distance(name: str) -> float:
+    """Measure 10,000 fresh points of a toy as a record measures a model's: what a perfect model would have."""
+    data, fresh = load_dataset(name).images, TOYS[name](POINTS, torch.Generator().manual_seed(1))
+    return sliced_wasserstein(fresh, data, generator=torch.Generator().manual_seed(0))
 
 
 def halves(data: Dataset, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,12 @@ TITLES = {  # of metrics, with a place for what they were measured on
     "precision": "Precision, {}",
     "recall": "Recall, {}",
 }
-FEATURES = {"digits": "features of a digits classifier", "inception": "Inception's features", "none": "the points"}
+FEATURES = {
+    "digits": "features of a digits classifier",
+    "fashion_mnist": "features of a Fashion-MNIST classifier",
+    "inception": "Inception's features",
+    "none": "the points",
+}
 
 
 def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> str:
@@ -81,7 +86,7 @@ def _spread(values: list[float]) -> str:
 def _head(run: dict[str, Any], measured: dict[tuple[str, str, str], list[float]], library: str) -> ModelCardData:
     """Gather what the hub reads; a number on other features than Inception's has a type of its own, as it is no FID."""
     data = DATASETS[run["data"]]
-    prefix = "digits_" if data.extractor == "digits" else ""
+    prefix = "" if data.extractor in ("inception", "none") else f"{data.extractor}_"
     results = [
         EvalResult(
             task_type=TASK,

@@ -7,7 +7,12 @@ from ict_lib.data import DATASETS
 from ict_lib.run import record
 
 NOT_RUN = "not run yet"
-MEASURED = {"digits": "the digits' own features", "inception": "Inception", "none": "the points themselves"}
+MEASURED = {
+    "digits": "the digits' own features",
+    "fashion_mnist": "Fashion-MNIST's own features",
+    "inception": "Inception",
+    "none": "the points themselves",
+}
 
 
 def claims(path: Path) -> list[dict[str, str]]:

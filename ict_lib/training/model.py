@@ -9,7 +9,7 @@ from torch import nn
 
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.evaluation.digits import one_thread
+from ict_lib.evaluation.extractor import one_thread
 from ict_lib.files import write_atomically
 from ict_lib.networks.build import build_network
 from ict_lib.networks.lpips import perceptual

@@ -6,8 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from ict_lib.config import variants_of
 from ict_lib.display.figures.reproduce import levels
 from ict_lib.display.plots import show_grid
+from ict_lib.run.record import spread
 from ict_lib.run.study import SAMPLES, Study
 
 COLUMNS = 4  # of a sheet of 20 that are shown
@@ -55,3 +57,61 @@ def worth(study: Study, before: str, after: str, key: str) -> str:
     """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap."""
     sides = study.result(key, before), study.result(key, after)
     return f"{np.median(sides[0]) / np.median(sides[1]):.2f}{'' if apart(*sides) else ', overlap'}"
+
+
+def sweep_figure(
+    study: Study, key: str, label: str, panels: dict[str, tuple[str, Sequence[str]]], floor: float
+) -> Figure:
+    """Draw a distance over a field of the recipe, in one step and in two: a dot a seed, a line through the medians.
+
+    Args:
+        study: with these variants done.
+        key: of the distance without its steps, such as ``sliced_wasserstein``.
+        label: what the distance is.
+        panels: what stands under a panel -> the field, and the variants; where ``ict`` is among them, its value is
+            marked by a dotted line.
+        floor: what fresh data have.
+
+    Returns:
+        The figure; its words are the caller's.
+    """
+    fig, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), sharey=True, squeeze=False)
+    for ax, (title, (field, variants)) in zip(axes[0], panels.items(), strict=True):
+        at = swept(study, field, variants)
+        for color, (steps, ending) in enumerate(STEPS.items()):
+            found = [study.result(f"{key}_{ending}", variant) for variant in at]
+            ax.plot(list(at.values()), [np.median(seeds) for seeds in found], color=f"C{color}", label=steps)
+            for value, seeds in zip(at.values(), found, strict=True):
+                ax.plot([value] * len(seeds), seeds, "o", color=f"C{color}", alpha=0.6, markersize=4)
+        ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="fresh data")
+        if "ict" in at:
+            ax.axvline(at["ict"], color="0.5", linestyle=":", label="iCT")
+        ax.set(xlabel=title, xscale="log" if min(at.values()) > 0 else "linear", yscale="log")
+        ax.set_xticks(list(at.values()), [short(value) for value in at.values()], fontsize=8)
+        ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        ax.yaxis.set_minor_formatter("{x:.2g}")
+        ax.yaxis.set_major_formatter("{x:.2g}")
+        ax.tick_params(axis="y", which="both", labelsize=9)
+    axes[0, 0].set_ylabel(label)
+    axes[0, -1].legend(fontsize=9, frameon=False)
+    return fig
+
+
+def swept(study: Study, field: str, variants: Sequence[str]) -> dict[str, float]:
+    """Map variants to their value of a field of the recipe, which ascends."""
+    recipes = variants_of(study.run)
+    return dict(sorted(((name, getattr(recipes[name].recipe, field)) for name in variants), key=lambda pair: pair[1]))
+
+
+def short(value: float) -> str:
+    """Write a swept value, to two digits where it is small."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def best_of_sweep(study: Study, key: str, field: str, variants: Sequence[str]) -> str:
+    """Say at which value of a field the median is lowest, and which values the seeds do not part from that."""
+    at = swept(study, field, variants)
+    best = min(at, key=lambda name: np.median(study.result(key, name)))
+    close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
+    parted = f"not parted from {', '.join(close)}" if close else "apart from all others"
+    return f"lowest at {short(at[best])}, {spread(study.result(key, best))}, {parted}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.dataset import Dataset
 from ict_lib.display.explorer import Explorer, Image, Line, Panel, Points, Readout, Slider
-from ict_lib.evaluation.digits import digits_features
+from ict_lib.evaluation.extractor import features_of
 from ict_lib.exact.distances import frechet_distance
 from ict_lib.sampling import sample
 from ict_lib.training.measuring import grid
@@ -24,9 +24,7 @@ SECOND = (
 def distances(images: Tensor, data: Dataset) -> tuple[float, float]:
     """Measure digits against all data: Frechet distance on features, and on pixels."""
     images = images.clamp(-1, 1)
-    return frechet_distance(digits_features(images), digits_features(data.images)), frechet_distance(
-        images, data.images
-    )
+    return frechet_distance(features_of(images), features_of(data.images)), frechet_distance(images, data.images)
 
 
 def second_steps(
