@@ -1,6 +1,8 @@
 """In which numbers a training computes: `ict_lib.training.precision`, its use in the loop, and compilation."""
 
+import contextlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,13 +10,14 @@ import torch
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.grid import karras_sigmas
 from ict_lib.networks.blocks import Unrounded
+from ict_lib.recipe import ICT
 from ict_lib.run import mistakes
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import train
-from ict_lib.training.model import build_model, compile_passes
+from ict_lib.training.model import MOST_APART, build_learner, build_model, compile_passes, passes_apart
 from ict_lib.training.precision import loss_scaler, multiplying, passing
-from tests.test_networks import build
-from tests.test_training_loop import numbers, small
+from tests.test_networks import OPTIONS, build
+from tests.test_training_loop import RECIPES, numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
 
 CPU = torch.device("cpu")
@@ -304,6 +307,58 @@ def test_a_compiled_training_on_a_gpu_ends_near_the_plain_one(precision):
     """TF32 among them: compilation asks how it was set."""
     plain, compiled = (numbers(trained(precision, compile=c, **UNET)[0].student) for c in (False, True))
     assert (plain - compiled).abs().max() < 0.01
+
+
+# One mask: outputs at one input. Its own convolutions halve the channels, for which compilation lays out the two
+# passes differently on a GPU.
+
+WIDE = {"network": "small_unet", "network_options": {"channels": 64, "blocks": 1}, "recipe": replace(ICT, dropout=0.5)}
+ROUNDED = {"fp32": 1e-4, "tf32": 0.01, "fp16": 0.01, "bf16": 0.05}  # of the output; where nothing is compiled 0
+
+
+def learner_of(device, **changes):
+    """As a training builds it, with the check that belongs to it."""
+    return build_learner(small(**{**WIDE, **changes}), (1, 8, 8), 10, 0, torch.device(device))
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_trap_9_teacher_and_student_agree_at_one_input(precision, device, compiled):
+    learner = learner_of(device, precision=precision, compile=compiled)
+    assert passes_apart(learner, (8, 1, 8, 8)) <= ROUNDED[precision] * compiled
+
+
+@pytest.mark.parametrize("network", OPTIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_trap_9_two_masks_are_noticed(precision, network, monkeypatch):
+    """At a rate of 0.2, and with the least that can be: ADM drops at the lowest resolutions alone."""
+    options = OPTIONS[network] | ({"dropout_resolution": 4} if network == "adm" else {})
+    changes = {"network": network, "network_options": options, "recipe": replace(ICT, dropout=0.2)}
+    learner = learner_of("cpu", precision=precision, **changes)
+    assert passes_apart(learner, (8, 1, 8, 8)) < MOST_APART
+    monkeypatch.setattr("ict_lib.techniques.dropout.shared_mask", lambda *_: contextlib.nullcontext())
+    assert passes_apart(learner, (8, 1, 8, 8)) > 2 * MOST_APART
+
+
+def test_a_training_on_an_accelerator_does_not_begin_with_two_masks(monkeypatch):
+    """The accelerator is pretended: "meta" is no CPU."""
+    monkeypatch.setattr("ict_lib.training.model.passes_apart", lambda *_: 0.3)
+    with pytest.raises(ValueError, match=r"teacher and student at one input is 0.3: less than 0.1 of it, or .* masks"):
+        learner_of("meta")
+    learner_of("meta", recipe=replace(ICT, dropout=0.0))
+
+
+@pytest.mark.parametrize("recipe", ["ICT", "CT"])
+def test_comparing_the_passes_leaves_no_trace(recipe):
+    """CT's teacher has weights of its own."""
+    learner = learner_of("cpu", recipe=replace(RECIPES[recipe], dropout=0.5))
+    before, state = [numbers(model) for model in (learner.teacher, learner.student)], torch.get_rng_state()
+    assert passes_apart(learner, (8, 1, 8, 8)) == 0
+    assert torch.equal(torch.get_rng_state(), state)
+    after = [numbers(model) for model in (learner.teacher, learner.student)]
+    assert all(map(torch.equal, before, after))
+    assert not any(weight.grad is not None for weight in learner.weights)
 
 
 # Errors
