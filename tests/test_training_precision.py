@@ -1,6 +1,5 @@
 """In which numbers a training computes: `ict_lib.training.precision`, its use in the loop, and compilation."""
 
-import contextlib
 import math
 from dataclasses import replace
 
@@ -12,10 +11,11 @@ from ict_lib.grid import karras_sigmas
 from ict_lib.networks.blocks import Unrounded
 from ict_lib.recipe import ICT
 from ict_lib.run import mistakes
-from ict_lib.techniques.dropout import shared_mask
+from ict_lib.techniques.dropout import find_places, shared_mask
 from ict_lib.training import train
 from ict_lib.training.model import MOST_APART, build_learner, build_model, compile_passes, passes_apart
 from ict_lib.training.precision import loss_scaler, multiplying, passing
+from tests import mutants
 from tests.test_networks import OPTIONS, build
 from tests.test_training_loop import RECIPES, numbers, small
 from tests.test_training_loop_resume import interrupted, message_of, same
@@ -266,26 +266,32 @@ def test_a_linear_layer_rounds_its_factors_and_sums(precision, dtype):
 
 @pytest.mark.slow
 def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation():
-    """Compiled dropout draws from a stream of its own unless it is told not to: the mutant is the plain compile."""
+    """And compiles each of the two passes once: other masks are other data. The mutant lets the compiler draw."""
 
-    def outputs(compile_it):
-        model = build_model(small(network_options={"width": 8, "blocks": 1}), (1, 8, 8), 10).train()
+    def outputs(compile_it, sharing):
+        model, found = build_model(small(network_options={"width": 8, "blocks": 1}), (1, 8, 8), 10).train(), []
         for parameter in model.parameters():
             parameter.data.normal_(generator=torch.Generator().manual_seed(1))
-        compile_it(model)
         x, sigma = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(2)), torch.full((6,), 2.0)
-        with shared_mask(5, CPU), torch.no_grad():
-            teacher = model(x, sigma)
-        with shared_mask(5, CPU):
-            return teacher, model(x, sigma).detach()
+        find_places(model, x)
+        compile_it(model)
+        for seed in (5, 6):
+            with sharing(torch.Generator().manual_seed(seed), x, None, model):
+                with torch.no_grad():
+                    found.append(model(x, sigma))
+                found.append(model(x, sigma).detach())
+        return torch.stack(found)
 
-    def check(compile_it):
-        for compiled, plain in zip(outputs(compile_it), outputs(lambda _: None), strict=True):
-            torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+    def check(sharing):
+        wanted = outputs(lambda _: None, shared_mask)
+        torch.testing.assert_close(outputs(compile_passes, sharing), wanted, rtol=1e-4, atol=1e-5)
+        assert not torch.equal(wanted[1], wanted[2])
 
-    check(compile_passes)
+    torch._dynamo.utils.counters.clear()
+    check(shared_mask)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     with pytest.raises(AssertionError):
-        check(lambda model: model.network.compile())
+        check(mutants.cpu_only_mask)
 
 
 # On a GPU: never run yet
@@ -337,7 +343,7 @@ def test_trap_9_two_masks_are_noticed(precision, network, monkeypatch):
     changes = {"network": network, "network_options": options, "recipe": replace(ICT, dropout=0.2)}
     learner = learner_of("cpu", precision=precision, **changes)
     assert passes_apart(learner, (8, 1, 8, 8)) < MOST_APART
-    monkeypatch.setattr("ict_lib.techniques.dropout.shared_mask", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("ict_lib.techniques.dropout.shared_mask", mutants.cpu_only_mask)
     assert passes_apart(learner, (8, 1, 8, 8)) > 2 * MOST_APART
 
 

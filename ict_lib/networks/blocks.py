@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ict_lib.checks import require
+from ict_lib.techniques.dropout import Dropout
 
 Norm = Callable[[int], nn.Module]  # makes a normalisation, given its channels
 convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
@@ -91,7 +92,7 @@ class ResidualBlock(nn.Module):
         self.enter = nn.Sequential(norm(inputs), nn.SiLU(), *between, convolution(inputs, outputs))
         self.condition = Unrounded(emb, 2 * outputs if adaptive else outputs)
         last = zeroed(convolution(outputs, outputs))
-        self.leave = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
+        self.leave = nn.Sequential(norm(outputs), nn.SiLU(), Dropout(dropout), last)
         match = nn.Conv2d(inputs, outputs, 1) if project or inputs != outputs else nn.Identity()
         self.shortcut = nn.Sequential(resample, match) if resample else match
         self.attention = Attention(outputs, head_channels, gain, norm) if head_channels else nn.Identity()

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ict_lib.networks.blocks import Unrounded, zeroed
+from ict_lib.techniques.dropout import Dropout
 from ict_lib.techniques.embedding import FourierFeatures
 
 EMB = 64  # channels of the noise and class embedding
@@ -65,7 +66,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.enter = nn.Linear(width, width)
         self.condition = Unrounded(EMB, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.leave = zeroed(nn.Linear(width, width))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:

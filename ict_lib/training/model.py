@@ -49,6 +49,8 @@ def build_learner(run: Run, shape: tuple[int, ...], num_classes: int, seed: int,
     distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=device), perceptual)
     student = arrange(build_model(run, shape, num_classes, seed).to(device))
     learner = Learner(student, run.recipe, run.learning_rate, run.precision, perceptual)
+    label = torch.zeros(1, dtype=torch.long, device=device) if run.conditional else None
+    dropout.find_places(student, torch.zeros(1, *shape, device=device), label)  # now, so that it is not compiled
     if run.compile:
         compile_passes(learner.student, learner.teacher)
     if device.type != "cpu" and run.recipe.dropout:
@@ -64,14 +66,15 @@ def passes_apart(learner: Learner, shape: tuple[int, ...], num_classes: int = 0)
     A new network's output is zero: meanwhile the layers that start so have random weights.
     """
     random, device = torch.Generator().manual_seed(0), learner.weights[0].device
-    x, sigma = 80 * torch.randn(shape, generator=random), torch.full(shape[:1], 80.0)  # whose output is the network's
-    label = torch.arange(shape[0]) % num_classes if num_classes else None
-    given = [tensor if tensor is None else tensor.to(device) for tensor in (x, sigma, label)]
-    with multiplying(learner.precision), passing(learner.precision, device), _opened(learner.teacher, learner.student):
-        with dropout.shared_mask(0, device), torch.no_grad():
-            target = learner.teacher(*given)
-        with dropout.shared_mask(0, device):
-            output = learner.student(*given).detach()
+    x = 80 * torch.randn(shape, generator=random).to(device)
+    sigma = torch.full(shape[:1], 80.0, device=device)  # whose output is the network's
+    label = torch.arange(shape[0], device=device) % num_classes if num_classes else None
+    models, masks = (learner.student, learner.teacher), torch.Generator(device).manual_seed(0)
+    shared = dropout.shared_mask(masks, x, label, *models)
+    with multiplying(learner.precision), passing(learner.precision, device), _opened(*models), shared:
+        with torch.no_grad():
+            target = learner.teacher(x, sigma, label)
+        output = learner.student(x, sigma, label).detach()
     return float((output - target).norm() / target.norm())
 
 
@@ -103,13 +106,9 @@ def arrange(model: ConsistencyModel) -> ConsistencyModel:
 
 
 def compile_passes(*models: ConsistencyModel) -> None:
-    """Let ``torch.compile`` make one program of each pass of the models, in place.
-
-    Compiled dropout would draw its mask from a stream of its own, another for the teacher than for the student; it is
-    told to draw as without compilation.
-    """
+    """Let ``torch.compile`` make one program of each pass of the models, in place."""
     for model in dict.fromkeys(models):
-        model.network.compile(options={"fallback_random": True})
+        model.network.compile()
 
 
 def threads_for(run: Run, device: torch.device) -> contextlib.AbstractContextManager[None]:
