@@ -8,17 +8,18 @@ import torch
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.grid import karras_sigmas
-from ict_lib.networks.blocks import Unrounded
+from ict_lib.networks.blocks import Unrounded, UnroundedConv
 from ict_lib.recipe import ICT
 from ict_lib.run import mistakes
 from ict_lib.techniques.dropout import find_places, shared_mask
 from ict_lib.training import train
 from ict_lib.training.model import MOST_APART, build_learner, build_model, compile_passes, passes_apart
 from ict_lib.training.precision import loss_scaler, multiplying, passing
+from ict_lib.training.step import MOST_LOST, fatal
 from tests import mutants
 from tests.test_networks import OPTIONS, build
 from tests.test_training_loop import RECIPES, numbers, small
-from tests.test_training_loop_resume import interrupted, message_of, same
+from tests.test_training_loop_resume import interrupted, message_of, poisoned, same
 
 CPU = torch.device("cpu")
 PRECISIONS = ["fp32", "tf32", "bf16", "fp16"]
@@ -190,6 +191,32 @@ def test_trap_19_a_c_noise_in_16_bits_is_noticed(monkeypatch):
     assert float(alike) == pytest.approx(0.36, abs=0.01)
 
 
+# And so do the layers that see the image and make one
+
+
+def check_first_and_last_have_32_bits(name, precision):
+    network, seen = build(name), {}
+    layers = {"first": network.first, "last": network.last[-1] if name != "mlp" else network.last}
+    layers["within"] = next(m.enter if name == "mlp" else m.enter[-1] for m in network.modules() if hasattr(m, "enter"))
+    for place, layer in layers.items():
+        layer.register_forward_hook(lambda _, given, made, place=place: seen.update({place: made.dtype}))
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), passing(precision, CPU):
+        ConsistencyModel(network).eval()(x, 1.0)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert seen == {"first": torch.float32, "within": half, "last": torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_first_and_the_last_layer_have_32_bits(name, precision, monkeypatch):
+    check_first_and_last_have_32_bits(name, precision)
+    monkeypatch.setattr(Unrounded, "forward", torch.nn.Linear.forward)
+    monkeypatch.setattr(UnroundedConv, "forward", torch.nn.Conv2d.forward)
+    with pytest.raises(AssertionError):
+        check_first_and_last_have_32_bits(name, precision)
+
+
 # Invariant: 16 bits learn nearly the same, and what follows from a gradient that overflowed is nothing
 
 
@@ -228,6 +255,35 @@ def test_an_overflow_skips_the_step_halves_the_scale_and_is_counted():
     assert torch.equal(weights[1], weights[3])
     assert not torch.equal(weights[3], weights[4])
     assert scales[3] == scales[1] / 4 <= first / 4
+
+
+@pytest.mark.parametrize("log_every", [12, 5, 4])
+def test_fp16_skips_a_step_whose_loss_is_no_number_and_says_so(log_every):
+    """Two records of one training: the loss is the mean of those that count."""
+    training = poisoned(train(small(precision="fp16", log_every=log_every)), 7, 8)
+    records, whole = list(training), list(train(small(precision="fp16", log_every=log_every)))
+    assert [record.step for record in records] == [record.step for record in whole]
+    assert all(math.isfinite(record.loss) for record in records)
+    assert records[-1].skipped == whole[-1].skipped + 2
+    assert numbers(training.student).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("lost", "scaled", "at"),
+    [
+        ("....", False, None),
+        ("..x.x", False, 2),
+        ("..x.x", True, None),
+        ("." + 9 * "x" + "." + 9 * "x" + ".", True, None),
+        (".x." + 11 * "x" + ".", True, 12),
+        ("xxxx", True, 3),
+        ("x", True, 0),
+        ("x.", True, None),
+    ],
+)
+def test_in_fp16_ten_in_a_row_are_fatal_or_all_of_a_record(lost, scaled, at):
+    losses = torch.tensor([math.nan if mark == "x" else 1.0 for mark in lost])
+    assert (MOST_LOST, fatal(losses, scaled)) == (10, at)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
@@ -368,6 +424,11 @@ def test_comparing_the_passes_leaves_no_trace(recipe):
 
 
 # Errors
+
+
+def test_fp16_stops_after_ten_losses_in_a_row_that_are_no_numbers():
+    training = poisoned(train(small(precision="fp16", steps=40, log_every=40)), *range(5, 30))
+    assert message_of(training).startswith("the loss is nan at step 14, sigma from")
 
 
 def test_gradients_that_overflow_at_any_scale_stop_the_training():

@@ -42,10 +42,10 @@ class ResidualMLP(nn.Module):
         num_dims = math.prod(shape)
         self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), Unrounded(EMB, EMB), nn.SiLU())
         self.classes = nn.Embedding(num_classes, EMB) if num_classes else None
-        self.first = nn.Linear(num_dims, width)
+        self.first = Unrounded(num_dims, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
-        self.last = zeroed(nn.Linear(width, num_dims))
+        self.last = zeroed(Unrounded(width, num_dims))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Map ``[batch, *shape]``, ``[batch]`` and labels ``[batch]`` to ``[batch, *shape]``."""
