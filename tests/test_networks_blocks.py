@@ -105,6 +105,29 @@ def test_the_block_against_its_formula(kind, adaptive, inputs, outputs):
     np.testing.assert_allclose(block(h, emb).detach(), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("channels", [8, 64, 96])
+def test_the_normalisation_written_out_is_torchs_and_keeps_the_channels_last(channels, dtype, tolerance, monkeypatch):
+    norm, h = trained(group_norm(channels)).to(dtype), 3 * images(2, channels, 4, 6).to(dtype) + 1
+    h = h.to(memory_format=torch.channels_last).requires_grad_()
+    expected = norm(h)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    found = norm(h)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    slopes = [torch.autograd.grad((made**3).sum(), [h, *norm.parameters()]) for made in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=10 * tolerance, atol=100 * tolerance)
+
+
+def test_compiled_it_is_written_out_and_16_bits_are_summed_in_32():
+    norm, seen = group_norm(8), []
+    compiled = torch.compile(norm, fullgraph=True, backend=lambda graph, _: seen.append(graph.code) or graph.forward)
+    made = compiled(images(2, 8, 4, 4).half())
+    assert made.dtype == torch.float32
+    assert "group_norm" not in seen[0]
+    torch.testing.assert_close(made, norm(images(2, 8, 4, 4).half().float()), rtol=0, atol=1e-6)
+
+
 # Shapes, dtypes, batch independence
 
 

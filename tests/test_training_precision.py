@@ -34,6 +34,7 @@ NAMES = {
     "products on a CPU": lambda: torch.backends.mkldnn.matmul.fp32_precision,
     "convolutions on a CPU": lambda: torch.backends.mkldnn.conv.fp32_precision,
     "all": lambda: torch.backends.fp32_precision,
+    "trying cuDNN's kernels": lambda: torch.backends.cudnn.benchmark,
 }
 
 
@@ -109,6 +110,7 @@ def test_only_tf32_rounds_32_bit_factors_and_all_is_put_back(precision, caller, 
         assert found[:2] == 2 * ["tf32" if rounds else "ieee"]
         assert found[2:5] == [rounds, rounds, "high" if rounds else "highest"]
         assert found[5:7] == ["ieee", "ieee"]
+        assert found[8]
     assert settings() == before
     with pytest.raises(KeyError), multiplying(precision):
         raise KeyError

@@ -22,7 +22,23 @@ def group_norm(channels: int, most: int = 32, eps: float = 1e-5) -> nn.GroupNorm
     Source: own; 32 groups in [score SDE], where ``eps`` is 1e-6, and in [ADM], where it is 1e-5.
     """
     groups = next(n for n in range(min(most, channels // 4), 0, -1) if channels % n == 0)
-    return nn.GroupNorm(groups, channels, eps)
+    return GroupNorm(groups, channels, eps)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's normalisation; compiled it is written out along the channels, so that those may stay side by side.
+
+    Of torch's own on CUDA the result has the channels of a position far apart, which costs a copy before and after.
+    """
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map ``[batch, channel, height, width]`` to the same, float32 or better where it is compiled."""
+        if not torch.compiler.is_compiling():
+            return super().forward(h)
+        parts = full(h).permute(0, 2, 3, 1).unflatten(3, (self.num_groups, -1))  # [batch, height, width, group, part]
+        variance, mean = torch.var_mean(parts, dim=(1, 2, 4), correction=0, keepdim=True)
+        normed = ((parts - mean) * (variance + self.eps).rsqrt()).flatten(3)
+        return (normed * self.weight + self.bias).permute(0, 3, 1, 2)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
