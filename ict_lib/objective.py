@@ -124,16 +124,16 @@ def consistency_training_loss(
     """
     num_scales = curriculum.num_scales_at(recipe, step, total_steps)  # 3.4: curriculum
     pairs = levels(recipe, num_scales, x.device)  # 3.1: weighting, 3.5: noise schedule
-    draws, mask_seed = _random_streams(generator, x.device)
+    draws, masks = _random_streams(generator, x.device)
     index = torch.multinomial(pairs.pmf, len(x), replacement=True, generator=draws)  # [batch]
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=draws)
     lo, hi = pairs.lo[index], pairs.hi[index]  # [batch]
     column = (-1,) + (1,) * (x.ndim - 1)
 
     # The teacher goes first, so that its memory is free again before the student keeps activations.
-    with dropout.shared_mask(mask_seed, x.device), torch.no_grad():  # 3.2: teacher, without gradient
-        target = teacher(x + lo.view(column) * noise, lo, label)
-    with dropout.shared_mask(mask_seed, x.device):  # 3.1: dropout, with one mask for both
+    with dropout.shared_mask(masks, x, label, student, teacher):  # 3.1: dropout, with one mask for both
+        with torch.no_grad():  # 3.2: teacher, without gradient
+            target = teacher(x + lo.view(column) * noise, lo, label)
         output = student(x + hi.view(column) * noise, hi, label)
     require(output.shape == x.shape, "the shape of the student's output", tuple(output.shape), f"{tuple(x.shape)}")
 
@@ -142,8 +142,8 @@ def consistency_training_loss(
     return LossOutput(per_sample.mean(), per_sample.detach(), lo, hi, num_scales)
 
 
-def _random_streams(generator: torch.Generator | None, device: torch.device) -> tuple[torch.Generator, int]:
-    """Derive a generator on the device, and a seed for the dropout mask, from one draw of the caller's generator."""
+def _random_streams(generator: torch.Generator | None, device: torch.device) -> list[torch.Generator]:
+    """Derive two generators on the device, one for the dropout masks alone, from one draw of the caller's."""
     source = torch.default_generator if generator is None else generator
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
-    return torch.Generator(device).manual_seed(seed), seed + 1
+    return [torch.Generator(device).manual_seed(seed + i) for i in range(2)]

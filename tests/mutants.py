@@ -108,10 +108,10 @@ def doubling_of_levels(step, total_steps, s0=10, s1=1280):
 
 
 @contextlib.contextmanager
-def cpu_only_mask(seed, device):
+def cpu_only_mask(generator, *_):
     """Trap 9: the CPU's random state is set, whatever device the dropout runs on."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(generator.initial_seed())
         yield
 
 

@@ -73,7 +73,12 @@ def nearest_up(x):
     return x.repeat(2, 2).repeat(2, 3)
 
 
-def attention(w, key, x, head_channels, gain=1.0, eps=1e-5):
+def of_length(rows):
+    """Divide each column of [channel, position] by the root of its mean square."""
+    return rows / np.sqrt((rows**2).mean(0))
+
+
+def attention(w, key, x, head_channels, gain=1.0, eps=1e-5, normalise_qk=False):
     """One sample, one head and one position after another."""
     batch, channels, height, width = x.shape
     normed = group_norm(w, f"{key}.norm", x, min(channels // 4, 32), eps)
@@ -83,6 +88,7 @@ def attention(w, key, x, head_channels, gain=1.0, eps=1e-5):
         for start in range(0, channels, head_channels):
             head = slice(start, start + head_channels)
             query, key_, value = (a[b, head].reshape(head_channels, -1) for a in (q, k, v))
+            query, key_ = (of_length(query), of_length(key_)) if normalise_qk else (query, key_)
             for position in range(height * width):
                 score = query[:, position] @ key_ / math.sqrt(head_channels)
                 share = np.exp(score - score.max())

@@ -291,6 +291,7 @@ def test_networks_with_another_embedding_are_refused_and_adm_is_named(tmp_path, 
             {"groups": 32},
             r"groups of the normalisations is \[.*\]: for diffusers one .*the option groups: 8 ",
         ),
+        ({"normalise_qk": True}, "normalise_qk is True: for diffusers false"),
         ({"sigma_min": 50.0}, "sigma_max is 50.0: more than sigma_min = 50.0 is needed"),
     ],
 )

@@ -68,6 +68,7 @@ def of(network, kind):
         (ICT_DEEP, {}, 472_767_555),
         (CT, {"adaptive_norm": True}, 295_899_267),
         (ICT, {"embedding_scale": 1000}, 282_168_003),
+        (ICT, {"normalise_qk": True}, 282_168_003),
     ],
 )
 def test_the_number_of_parameters_is_the_papers(recipe, options, count):
@@ -198,6 +199,11 @@ def test_against_the_network_written_out(adaptive_norm, embedding_scale):
 @pytest.mark.parametrize(("groups", "found"), [(1, {1}), (2, {2}), (32, {2, 4, 6, 8})])
 def test_the_normalisations_have_as_many_groups_as_allowed(groups, found):
     assert {norm.num_groups for norm in of(tiny(groups=groups), nn.GroupNorm)} == found
+
+
+def test_the_switch_normalises_in_every_attention():
+    for switch in (False, True):
+        assert {layer.normalise_qk for layer in of(tiny(normalise_qk=switch), Attention)} == {switch}
 
 
 # Errors and gradients

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ict_lib.networks.blocks import Attention, ResidualBlock, group_norm, zeroed
 from ict_lib.networks.fir import FIRDownsample, FIRUpsample
@@ -82,12 +83,13 @@ def test_a_projected_shortcut_has_a_convolution_where_the_channels_agree(kind):
 # Independent slow reference
 
 
+@pytest.mark.parametrize("normalise_qk", [False, True])
 @pytest.mark.parametrize("head_channels", [8, 4, 2])
-def test_attention_against_softmax_one_position_at_a_time(head_channels):
-    layer, h = trained(Attention(8, head_channels, gain=0.7)), images(2, 8, 2, 3)
+def test_attention_against_softmax_one_position_at_a_time(head_channels, normalise_qk):
+    layer, h = trained(Attention(8, head_channels, gain=0.7, normalise_qk=normalise_qk)), images(2, 8, 2, 3)
     w = {f"a.{key}": value for key, value in slow_unet.weights_of(layer).items()}
-    expected = slow_unet.attention(w, "a", h.numpy(), head_channels, 0.7)
-    np.testing.assert_allclose(layer(h).detach(), expected, atol=1e-10)
+    expected = slow_unet.attention(w, "a", h.numpy(), head_channels, 0.7, normalise_qk=normalise_qk)
+    np.testing.assert_allclose(layer(h).detach(), expected, atol=1e-4 if normalise_qk else 1e-10)
 
 
 @pytest.mark.parametrize("kind", RESAMPLINGS)
@@ -103,7 +105,47 @@ def test_the_block_against_its_formula(kind, adaptive, inputs, outputs):
     np.testing.assert_allclose(block(h, emb).detach(), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("channels", [8, 64, 96])
+def test_the_normalisation_written_out_is_torchs_and_keeps_the_channels_last(channels, dtype, tolerance, monkeypatch):
+    norm, h = trained(group_norm(channels)).to(dtype), 3 * images(2, channels, 4, 6).to(dtype) + 1
+    h = h.to(memory_format=torch.channels_last).requires_grad_()
+    expected = norm(h)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    found = norm(h)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    slopes = [torch.autograd.grad((made**3).sum(), [h, *norm.parameters()]) for made in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=10 * tolerance, atol=100 * tolerance)
+
+
+def test_compiled_it_is_written_out_and_16_bits_are_summed_in_32():
+    norm, seen = group_norm(8), []
+    compiled = torch.compile(norm, fullgraph=True, backend=lambda graph, _: seen.append(graph.code) or graph.forward)
+    made = compiled(images(2, 8, 4, 4).half())
+    assert made.dtype == torch.float32
+    assert "group_norm" not in seen[0]
+    torch.testing.assert_close(made, norm(images(2, 8, 4, 4).half().float()), rtol=0, atol=1e-6)
+
+
 # Shapes, dtypes, batch independence
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_normalised_queries_and_keys_keep_large_numbers_in_16_bits(dtype, monkeypatch):
+    """The logits of 64 channels stay within 8, whatever the weights have grown to."""
+    layer, seen, real = (
+        trained(Attention(64, 64, normalise_qk=True), std=30.0).float(),
+        [],
+        F.scaled_dot_product_attention,
+    )
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or real(*qkv))
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        layer(images(2, 64, 4, 4).float())
+    q, k, v = (tensor.detach() for tensor in seen)
+    assert (q.dtype, k.dtype, v.dtype) == (dtype, dtype, dtype)
+    assert float(v.float().abs().max()) > 256  # whose square fp16 cannot hold
+    assert float((q.float() @ k.float().mT / 8).abs().max()) <= 8.1
 
 
 def test_attention_copies_nothing_where_the_channels_come_last():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRUpsample
+from ict_lib.networks.fir import FIRConvDownsample, FIRDownsample, FIRSmooth, FIRUpsample
 from tests import slow_unet
 
 
@@ -16,7 +17,10 @@ def images(*shape, seed=0):
 
 
 def test_the_filter_is_1_3_3_1_along_each_side():
-    assert (64 * FIRDownsample().kernel[0, 0]).tolist() == [[1, 3, 3, 1], [3, 9, 9, 3], [3, 9, 9, 3], [1, 3, 3, 1]]
+    x = torch.zeros(1, 1, 2, 2)
+    x[0, 0, 0, 0] = 64.0
+    found = FIRSmooth()(x)[0, 0]
+    assert found.tolist() == [[9, 9, 3], [9, 9, 3], [3, 3, 1]]  # the rest of 1, 3, 3, 1 lies outside
 
 
 def test_one_bright_position_is_spread_over_four_by_four():
@@ -71,6 +75,29 @@ def test_against_zeros_taps_and_every_second_position(shape):
     x = images(*shape)
     np.testing.assert_allclose(FIRDownsample().double()(x), slow_unet.fir_down(x.numpy()), atol=1e-12)
     np.testing.assert_allclose(FIRUpsample().double()(x), slow_unet.fir_up(x.numpy()), atol=1e-12)
+
+
+TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+CONVOLUTIONS = {  # as one grouped convolution each
+    "down": (FIRDownsample(), lambda x, k: F.conv2d(x, k, stride=2, padding=1, groups=x.shape[1])),
+    "up": (FIRUpsample(), lambda x, k: F.conv_transpose2d(x, 4 * k, stride=2, padding=1, groups=x.shape[1])),
+    "smooth": (FIRSmooth(), lambda x, k: F.conv2d(x, k, padding=2, groups=x.shape[1])),
+}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_values_and_gradients_are_those_of_a_convolution(name, dtype, layout):
+    layer, convolve = CONVOLUTIONS[name]
+    x = images(2, 5, 8, 6).to(dtype, memory_format=layout).requires_grad_()
+    kernel = torch.outer(TAPS, TAPS).to(dtype).expand(5, 1, 4, 4)
+    found, expected = layer(x), convolve(x, kernel)
+    rounding = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 1e-14}
+    torch.testing.assert_close(found, expected, **rounding)
+    assert found.is_contiguous(memory_format=layout)
+    slopes = [torch.autograd.grad(made.square().sum(), x)[0] for made in (found, expected)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=10 * rounding["atol"])
 
 
 def test_the_convolution_of_the_pyramid_sees_the_smoothed_image():

@@ -114,6 +114,11 @@ VALUES = {
         "precision": ("fp32", "A"),
     },
     "imagenet64/ict": ICT_IMAGENET64,
+    "imagenet64/ict-normalised": {
+        **ICT_IMAGENET64,
+        "network_options.attention_resolutions": ([16, 8], "B"),
+        "network_options.normalise_qk": (True, "own"),
+    },
     "imagenet64/ict-deep": {**ICT_IMAGENET64, "recipe.depth": (2, "M"), "sigma_mid": (0.973, "M")},
     "imagenet64/ct": {
         **CT_RECIPE,
@@ -207,6 +212,12 @@ def test_an_ablation_is_ict_with_one_field_of_ct_at_half_the_batch(name):
     assert changed.pop("name") != whole.pop("name")
     assert changed.pop("sources") != whole.pop("sources")
     assert changed == whole
+
+
+def test_the_normalised_run_is_ict_but_for_its_attention():
+    whole, changed = (run_of(f"imagenet64/{each}").to_dict() for each in ("ict", "ict-normalised"))
+    differ = {name for name, value in whole.items() if changed[name] != value}
+    assert differ == {"name", "network_options", "sources"}
 
 
 def test_the_ablations_leave_out_each_technique_once():

@@ -23,6 +23,7 @@ from ict_lib.scale.cost import (
     memory,
     without_memory,
 )
+from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training import Training
 from ict_lib.training.model import build_model
 
@@ -42,7 +43,7 @@ SMALL = {
     ),
 }
 # Of NCSN++ with 128 images, so that the sums need no counting
-COUNTED = Passes(56_395_523, 42_472_552_544, 0, 15_500_000_000, 2_800_000_000, 128)
+COUNTED = Passes(56_395_523, 42_472_552_544, 0, 15_500_000_000, 500_000_000, 2_800_000_000, 128)
 CIFAR10 = Run(data="cifar10", network="ncsnpp", steps=400_000, milestone_every=50_000)
 WEIGHTS = 4 * 56_395_523
 
@@ -144,7 +145,8 @@ def test_the_counts_without_memory_are_those_of_a_real_pass(name, precision):
 def test_what_is_kept_grows_with_the_shard_and_nothing_else_does():
     few, many = (counted(replace(SMALL["ncsnpp"], batch_size=n)) for n in (2, 8))
     assert many.kept == pytest.approx(4 * few.kept, rel=1e-3)
-    assert many._replace(kept=0, shard=0) == few._replace(kept=0, shard=0)
+    assert many.masks == 4 * few.masks > 0
+    assert many._replace(kept=0, masks=0, shard=0) == few._replace(kept=0, masks=0, shard=0)
     assert counted(replace(SMALL["ncsnpp"], batch_size=8, micro_batch=2)) == few
 
 
@@ -153,11 +155,12 @@ def test_half_precision_keeps_less_of_a_convolution():
     assert 0.5 * full < half < 0.95 * full
 
 
-def test_dropout_keeps_a_byte_a_number_on_cuda_and_four_on_the_cpu():
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_mask_has_a_byte_a_number(device):
     run, bare = (replace(SMALL["mlp"], recipe=replace(ICT, dropout=rate)) for rate in (0.5, 0.0))
-    cuda, cpu = (counted(run, device).kept - counted(bare, device).kept for device in ("cuda", "cpu"))
-    assert cuda > 0
-    assert cpu - cuda == 2 * 6 * 32 * 3  # two blocks, six images, 32 numbers each, three bytes more
+    masked, plain = counted(run, device), counted(bare, device)
+    assert (masked.masks, plain.masks) == (2 * 6 * 32, 0)  # two blocks, six images, 32 numbers each
+    assert masked.kept - plain.kept >= masked.masks
 
 
 def test_images_are_drawn_as_many_at_a_time_as_sampling_does():
@@ -242,8 +245,9 @@ def test_what_is_kept_is_nearly_all_that_a_backward_pass_needs():
             saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(torch.randn(6, *data.shape), torch.ones(6)).square().mean()
+    x = torch.randn(6, *data.shape)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), shared_mask(None, x, None, model):
+        loss = model(x, torch.ones(6)).square().mean()
     assert loss.requires_grad
     assert counted(run, "cpu").kept == pytest.approx(sum(saved.values()), rel=0.05)
 

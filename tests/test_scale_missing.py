@@ -26,7 +26,7 @@ LPIPS = replace(CT, distance="lpips")
 def plan(data="cifar10", recipe=ICT, devices=8, memory=10 * 10**9, disk=10**6, compile=False, flops=10**9):
     run = Run(data=data, recipe=recipe, processes=devices, compile=compile, device="cpu")
     sizes = Memory({"weights": memory}, {"backward pass": 0}), {"weights": disk, "data set": 10**18}
-    return Plan(run, Passes(1, flops, 0, 1, 1, 1), *sizes, {})
+    return Plan(run, Passes(1, flops, 0, 1, 0, 1, 1), *sizes, {})
 
 
 def devices_of(monkeypatch, memory, num=8):

@@ -29,7 +29,7 @@ def by_hand(**changes):
     """A plan with round numbers."""
     run = Run(name="a/run", data="cifar10", network="ncsnpp", steps=1000, seeds=[0, 1], precision="tf32")
     run = replace(run, batch_size=100, micro_batch=25, processes=2)
-    passes = Passes(2_000_000, 5 * 10**9, 0, 3 * 10**9, 10**9, 25)
+    passes = Passes(2_000_000, 5 * 10**9, 0, 3 * 10**9, 42 * 10**7, 10**9, 25)
     memory = Memory({"weights": 8 * 10**6}, {"backward pass": 3 * 10**9, "copy of the gradients": 1, "sampling": 10**9})
     disk = {"weights": 5 * 10**8, "milestones": 0, "data set": 10**9}
     return replace(Plan(run, passes, memory, disk, {}), **changes)
@@ -46,7 +46,7 @@ def test_the_plan_of_ict_on_cifar10(ict):
     assert ict.pflop_days == pytest.approx(69.6e18 / 1e15 / 86_400, rel=1e-3)
     assert ict.hours is None
     assert 10e9 < ict.memory.most < 24e9
-    assert ict.memory.in_turn["backward pass"] / 128 == pytest.approx(121e6, rel=0.01)
+    assert ict.memory.in_turn["backward pass"] / 128 == pytest.approx(119.4e6, rel=0.01)
     memory = {"optimizer.betas": "[0.9, 0.999]", "optimizer.weight_decay": "0", "num_samples": "50000"}
     assert ict.uncertain == memory
 
@@ -140,7 +140,7 @@ all steps                     4 PFLOP
 memory of a device, in GB = 10^9 bytes
   weights                         0.01
   then, one at a time
-    backward pass                 3.00   kept of 25 images, tf32
+    backward pass                 3.00   kept of 25 images, tf32, 420 MB of it masks of dropout
     copy of the gradients         0.00   exchanged, then in RAdam
     sampling                      1.00   256 images
   together at the most            3.01   and CUDA's work space
@@ -164,7 +164,7 @@ def test_the_whole_text():
 
 def test_small_sizes_are_in_megabytes_and_lpips_is_named():
     small = Memory({"weights": 2 * 10**6}, {"backward pass": 0, "copy of the gradients": 1, "sampling": 10**6})
-    text = text_of(by_hand(memory=small, passes=Passes(1, 10, 4, 0, 0, 25)), "not measured: a reason")
+    text = text_of(by_hand(memory=small, passes=Passes(1, 10, 4, 0, 0, 0, 25)), "not measured: a reason")
     assert "memory of a device, in MB = 10^6 bytes\n  weights                         2.00" in text
     assert "46 FLOP an image (4.6 forward passes, LPIPS among them)" in text
     assert "time                          not measured: a reason" in text

@@ -60,8 +60,10 @@ def batch(num=8, dims=3, seed=1):
 
 def digits_model(**changes):
     model = build_model(Run(network_options={"width": 16, "blocks": 1}, **changes), (1, 8, 8), 10)
-    for parameter in model.network.last.parameters():
-        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
+    (block,) = model.network.blocks
+    for layer, std in ((model.network.last, 0.2), (block.leave, 0.5)):  # which start at zero
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=std, generator=torch.Generator().manual_seed(0))
     return model
 
 
@@ -130,7 +132,8 @@ def test_fewer_bits_round_more_and_more_levels_leave_less_signal(num_scales):
     rows = rounding(
         digits_model(), x.view(shape), noise.view(shape), some_pairs(ICT, num_scales, 4), ["fp32", "fp16", "bf16"]
     )
-    for i in range(3, len(rows), 3):  # at the lowest level the network's share is nearly 0
+    # At the lowest level the network's share is nearly 0; at the highest of 1,281 fp16 loses the signal as bf16 does.
+    for i in range(3, len(rows) - 3 * (num_scales == 1281), 3):
         low, middle, high = (row["ratio"] for row in rows[i : i + 3])
         assert 10 * low < middle < high / 2
         assert len({row["signal"] for row in rows[i : i + 3]}) == 1

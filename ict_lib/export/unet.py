@@ -87,6 +87,8 @@ def _check_exportable(network: nn.Module) -> int:
     require(height == width, "shape", network.shape, "for diffusers' pipeline a square image")
     first = network.first.out_channels / network.embedding.channels
     require(first == 1, "multipliers[0]", first, "for diffusers, which embeds into as many channels, 1")
+    normalised = network.middle[0].attention.normalise_qk
+    require(not normalised, "normalise_qk", normalised, "for diffusers false")
     norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
     found = sorted({norm.num_groups for norm in norms})
     option = group_norm(math.gcd(*(norm.num_channels for norm in norms))).num_groups

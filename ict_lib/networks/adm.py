@@ -27,6 +27,7 @@ class ADM(UNet):
         adaptive_norm: the embedding scales and shifts after the normalisation (AdaGN) instead of being added.
         embedding_scale: multiplies c_noise in the positional embedding; 1000 in CT's released code and in diffusers.
         groups: of the normalisation, at most.
+        normalise_qk: in the attention; see :class:`~ict_lib.networks.blocks.Attention`.
 
     Raises:
         ValueError: if the sizes do not fit together.
@@ -46,11 +47,13 @@ class ADM(UNet):
         adaptive_norm: bool = False,
         embedding_scale: float = 1.0,
         groups: int = 32,
+        normalise_qk: bool = False,
     ):
         sizes = shape, channels, multipliers, blocks, dropout
         levels = plan_levels(*sizes, attention_resolutions, head_channels, dropout_resolution)
         norm = partial(group_norm, most=groups)
-        block = partial(ResidualBlock, emb=4 * channels, adaptive=adaptive_norm, norm=norm)
+        switches = {"adaptive": adaptive_norm, "norm": norm, "normalise_qk": normalise_qk}
+        block = partial(ResidualBlock, emb=4 * channels, **switches)
         super().__init__(
             shape,
             num_classes,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ict_lib.checks import require
+from ict_lib.techniques.dropout import Dropout
 
 Norm = Callable[[int], nn.Module]  # makes a normalisation, given its channels
 convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
@@ -21,7 +22,23 @@ def group_norm(channels: int, most: int = 32, eps: float = 1e-5) -> nn.GroupNorm
     Source: own; 32 groups in [score SDE], where ``eps`` is 1e-6, and in [ADM], where it is 1e-5.
     """
     groups = next(n for n in range(min(most, channels // 4), 0, -1) if channels % n == 0)
-    return nn.GroupNorm(groups, channels, eps)
+    return GroupNorm(groups, channels, eps)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's normalisation; compiled it is written out along the channels, so that those may stay side by side.
+
+    Of torch's own on CUDA the result has the channels of a position far apart, which costs a copy before and after.
+    """
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map ``[batch, channel, height, width]`` to the same, float32 or better where it is compiled."""
+        if not torch.compiler.is_compiling():
+            return super().forward(h)
+        parts = full(h).permute(0, 2, 3, 1).unflatten(3, (self.num_groups, -1))  # [batch, height, width, group, part]
+        variance, mean = torch.var_mean(parts, dim=(1, 2, 4), correction=0, keepdim=True)
+        normed = ((parts - mean) * (variance + self.eps).rsqrt()).flatten(3)
+        return (normed * self.weight + self.bias).permute(0, 3, 1, 2)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -34,18 +51,31 @@ def zeroed(layer: nn.Module) -> nn.Module:
     return layer
 
 
-class Unrounded(nn.Linear):
-    """A layer that tells the noise level: in 32 bits also where the rest of a network has 16.
+def full(h: Tensor) -> Tensor:
+    """Give numbers 32 bits, or leave them their 64."""
+    return h.to(torch.promote_types(h.dtype, torch.float32))
 
-    From one of 1,281 levels to the next a feature changes by less than 16 bits hold; rounded, student and teacher would
-    be told the same level.
+
+class InFull(nn.Module):
+    """Before a kind of layer: lets it compute in 32 bits also where the rest of a network has 16.
+
+    From one of 1,281 noise levels to the next a feature of the embedding changes by less than 16 bits hold; rounded,
+    student and teacher would be told the same level. The first layer sees the image and the last makes one.
     """
 
-    def forward(self, told: Tensor) -> Tensor:
-        """Map ``[batch, in_features]`` to ``[batch, out_features]``, both float32 or better."""
-        kind = told.device.type
+    def forward(self, h: Tensor) -> Tensor:
+        """Map as the layer does, to float32 or better."""
+        kind = h.device.type
         with torch.autocast(kind if torch.amp.is_autocast_available(kind) else "cpu", enabled=False):  # not on "meta"
-            return super().forward(told)
+            return super().forward(full(h))
+
+
+class Unrounded(InFull, nn.Linear):
+    """A linear layer in 32 bits."""
+
+
+class UnroundedConv(InFull, nn.Conv2d):
+    """A convolution in 32 bits."""
 
 
 class ResidualBlock(nn.Module):
@@ -71,6 +101,7 @@ class ResidualBlock(nn.Module):
         project: put a 1x1 convolution into the shortcut even where the channels agree.
         gain: g, here and in the attention; a half's root keeps the variance of a sum.
         norm: makes a normalisation, given its channels.
+        normalise_qk: in the attention.
     """
 
     def __init__(
@@ -85,16 +116,18 @@ class ResidualBlock(nn.Module):
         project: bool = False,
         gain: float = 1.0,
         norm: Norm = group_norm,
+        normalise_qk: bool = False,
     ):
         super().__init__()
         between = [resample] if resample else []
         self.enter = nn.Sequential(norm(inputs), nn.SiLU(), *between, convolution(inputs, outputs))
         self.condition = Unrounded(emb, 2 * outputs if adaptive else outputs)
         last = zeroed(convolution(outputs, outputs))
-        self.leave = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
+        self.leave = nn.Sequential(norm(outputs), nn.SiLU(), Dropout(dropout), last)
         match = nn.Conv2d(inputs, outputs, 1) if project or inputs != outputs else nn.Identity()
         self.shortcut = nn.Sequential(resample, match) if resample else match
-        self.attention = Attention(outputs, head_channels, gain, norm) if head_channels else nn.Identity()
+        attention = partial(Attention, outputs, head_channels, gain, norm, normalise_qk)
+        self.attention = attention() if head_channels else nn.Identity()
         self.adaptive, self.gain = adaptive, gain
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
@@ -119,24 +152,35 @@ class Attention(nn.Module):
         head_channels: of one head.
         gain: multiplies the sum.
         norm: makes a normalisation, given its channels.
+        normalise_qk: divide each query and key by the root of its mean square, so that no logit exceeds the root of
+            ``head_channels``.
 
     Raises:
         ValueError: if ``head_channels`` does not divide the channels.
     """
 
-    def __init__(self, channels: int, head_channels: int, gain: float = 1.0, norm: Norm = group_norm):
+    def __init__(
+        self,
+        channels: int,
+        head_channels: int,
+        gain: float = 1.0,
+        norm: Norm = group_norm,
+        normalise_qk: bool = False,
+    ):
         super().__init__()
         divides = head_channels > 0 and channels % head_channels == 0
         require(divides, "head_channels", head_channels, f"a divisor of the {channels} channels")
         self.norm = norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = zeroed(nn.Conv2d(channels, channels, 1))
-        self.head_channels, self.gain = head_channels, gain
+        self.head_channels, self.gain, self.normalise_qk = head_channels, gain, normalise_qk
 
     def forward(self, h: Tensor) -> Tensor:
         """Map ``[batch, channel, height, width]`` to the same."""
         qkv = self.qkv(self.norm(h)).flatten(2).mT  # [batch, position, 3 * channel]
         heads = qkv.unflatten(2, (3, -1, self.head_channels)).permute(2, 0, 3, 1, 4)
         q, k, v = heads  # each [batch, head, position, head_channels]
+        if self.normalise_qk:
+            q, k = (F.rms_norm(full(part), part.shape[-1:], eps=1e-6).to(v.dtype) for part in (q, k))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # [batch, position, channel]
         return self.gain * (h + self.leave(mixed.mT.reshape(h.shape)))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ict_lib.networks.blocks import Unrounded, zeroed
+from ict_lib.techniques.dropout import Dropout
 from ict_lib.techniques.embedding import FourierFeatures
 
 EMB = 64  # channels of the noise and class embedding
@@ -41,10 +42,10 @@ class ResidualMLP(nn.Module):
         num_dims = math.prod(shape)
         self.embedding = nn.Sequential(FourierFeatures(EMB, fourier_scale), Unrounded(EMB, EMB), nn.SiLU())
         self.classes = nn.Embedding(num_classes, EMB) if num_classes else None
-        self.first = nn.Linear(num_dims, width)
+        self.first = Unrounded(num_dims, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
-        self.last = zeroed(nn.Linear(width, num_dims))
+        self.last = zeroed(Unrounded(width, num_dims))
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Map ``[batch, *shape]``, ``[batch]`` and labels ``[batch]`` to ``[batch, *shape]``."""
@@ -65,7 +66,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.enter = nn.Linear(width, width)
         self.condition = Unrounded(EMB, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.leave = zeroed(nn.Linear(width, width))
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:

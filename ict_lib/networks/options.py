@@ -21,6 +21,7 @@ NETWORK_OPTIONS = {
         "adaptive_norm": False,
         "embedding_scale": 1.0,
         "groups": 32,
+        "normalise_qk": False,
     },
 }
 MOST = {"blocks": 1000, "multipliers": 1000, "embedding_scale": 1e6}  # of other numbers 65,536: far beyond any network

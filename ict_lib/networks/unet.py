@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ict_lib.checks import require
-from ict_lib.networks.blocks import Norm, convolution, zeroed
+from ict_lib.networks.blocks import Norm, UnroundedConv, zeroed
 from ict_lib.networks.options import check_sizes
 
 
@@ -111,12 +111,12 @@ class UNet(nn.Module):
         self.shape, self.gain, low = tuple(shape), gain, levels[-1]
         self.embedding = embedding
         self.classes = nn.Embedding(num_classes, embedding[-1].out_features) if num_classes else None
-        self.first = convolution(shape[0], first)
+        self.first = UnroundedConv(shape[0], first, 3, padding=1)
         skips = self._build_down(levels, block, shrink, pyramid)
         between = partial(block, low.width, low.width, dropout=low.dropout)
         self.middle = nn.ModuleList(between(head_channels=head) for head in middle)
         self._build_up(levels, block, grow, skips)
-        last = zeroed(convolution(levels[0].width, shape[0]))
+        last = zeroed(UnroundedConv(levels[0].width, shape[0], 3, padding=1))
         self.last = nn.Sequential(norm(levels[0].width), nn.SiLU(), last)
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from ict_lib.config import Run
 from ict_lib.data import DATASETS
 from ict_lib.objective import distance_between
 from ict_lib.sampling import sample
+from ict_lib.techniques import dropout
 from ict_lib.training.checkpoint import KEEP
 from ict_lib.training.model import build_model
 from ict_lib.training.precision import HALF
@@ -36,6 +37,7 @@ class Passes(NamedTuple):
     forward: int  # floating-point operations of the network's forward pass, an image
     distance: int  # likewise of the distance between two outputs; 0 but for LPIPS, as only products count
     kept: int  # bytes that the student's forward pass keeps for its backward pass, without the weights
+    masks: int  # of them, those of dropout
     sampling: int  # bytes that drawing ``SAMPLED`` images holds at the most, without the weights
     shard: int  # images of the shard
 
@@ -93,17 +95,21 @@ def count_passes(run: Run, device: str = "cuda", sampled: int = SAMPLED) -> Pass
     with torch.device(device):
         model, perceptual = build_model(run, form.shape, form.num_classes), _perceptual(run)
         batch, drawn = ((torch.zeros(n, *form.shape), torch.ones(n), torch.zeros(n).long()) for n in (size, sampled))
+    x, _, label = batch
+    dropout.find_places(model, x, label)
     with FlopCounterMode(display=False) as network, torch.no_grad():
         target = model(*batch)
     with _rounding(run.precision, device), LiveBytes() as student, FlopCounterMode(display=False) as both:
-        loss = distance_between(run.recipe, model(*batch), target, perceptual)
+        with dropout.shared_mask(None, x, label, model):
+            masks = student.now
+            loss = distance_between(run.recipe, model(*batch), target, perceptual)
         kept = student.now
     del loss, target
     with torch.no_grad(), LiveBytes() as drawing:
         model.eval()(*drawn)
     parameters, forward = sum(p.numel() for p in model.parameters()), network.get_total_flops()
     distances = (both.get_total_flops() - forward) // size
-    return Passes(parameters, forward // size, distances, kept, drawing.most, size)
+    return Passes(parameters, forward // size, distances, kept, masks, drawing.most, size)
 
 
 class Memory(NamedTuple):

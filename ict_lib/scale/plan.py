@@ -91,8 +91,9 @@ def _network(plan: Plan) -> list[str]:
 
 def _memory(plan: Plan) -> list[str]:
     run, kept = plan.run, count(plan.passes.shard, "image")
+    masks = f", {quantity(plan.passes.masks, 'B')} of it masks of dropout" * (plan.passes.masks > 0)
     notes = {
-        "backward pass": f"kept of {kept}, {run.precision}" + "; less when compiled" * run.compile,
+        "backward pass": f"kept of {kept}, {run.precision}{masks}" + "; less when compiled" * run.compile,
         "copy of the gradients": "exchanged, then in RAdam",
         "sampling": f"{SAMPLED:,} images",
     }

@@ -4,8 +4,8 @@ The loss compares the outputs at two neighbouring noise levels. The more levels,
 rounding of each stays what it is. A network in bf16 keeps what passes through it to 8 bits, a part in 256, in fp16 to
 11 bits; from one level to the next at N = 1281 the outputs of a trained model differ by less. What tells it the level
 changes by less too: c_noise by 0.002, each feature of the noise embedding of scale 0.02 by about 3e-4, where bf16 can
-hold steps of 4e-3 below 1 and fp16 of 5e-4. So the networks keep the embedding in 32 bits, and what is measured here is
-the rounding of the images, where they enter and from block to block.
+hold steps of 4e-3 below 1 and fp16 of 5e-4. So the networks keep the embedding in 32 bits, and the first and the last
+layer; between the blocks 32 bits are passed on until a convolution rounds them. What is measured here is the rest.
 """
 
 import argparse

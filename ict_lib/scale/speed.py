@@ -9,6 +9,7 @@ import torch
 
 from ict_lib.config import Run
 from ict_lib.data import DATASETS, stand_in
+from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device, threads_for
 from ict_lib.training.precision import HALF, multiplying, passing
@@ -80,13 +81,13 @@ def bare_passes(training: Training) -> Callable[[], None]:
     shards = (torch.arange(run.batch_size) % len(data)).split(run.shard_size)
     images = [data.batch(shard, device) for shard in shards]
     labels = [data.labels[shard.to(device)] if run.conditional else None for shard in shards]
-    sigma = torch.linspace(0.002, 80, run.shard_size, device=device)
+    sigma, masks = torch.linspace(0.002, 80, run.shard_size, device=device), torch.Generator(device)
 
     def passes() -> None:
         for _ in range(run.log_every):
             training.learner.optimizer.zero_grad()
             for x, label in zip(images, labels, strict=True):
-                with multiplying(run.precision):
+                with multiplying(run.precision), shared_mask(masks, x, label, student):
                     with passing(run.precision, device):
                         with torch.no_grad():
                             student(x, sigma, label)

@@ -22,7 +22,7 @@ from ict_lib.training.folder import TrainingFolder
 from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_learner, pick_device, threads_for
 from ict_lib.training.precision import multiplying
-from ict_lib.training.step import Learner, fit
+from ict_lib.training.step import Learner, fatal, fit
 from ict_lib.training.surroundings import peak_memory, surroundings
 
 MOST_LAG = 0.01  # of a training; CT's was 0.001
@@ -173,16 +173,16 @@ class Training(Iterator[Metrics]):
         raise checkpoint.stopped(self.place, self.group.asked or signal.SIGTERM) from None
 
     def _mean_loss(self, window: list[LossOutput]) -> float:
-        """Average the losses since the last record; stop if one of them, or a weight, is not a number.
+        """Average the losses since the last record; stop where :func:`fatal` says so, or if a weight is no number.
 
         All processes stop alike, as the losses are sums over all of them and their weights are equal.
         """
         losses = torch.stack([output.loss.to(self.device) for output in window])
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            output = window[int(bad[0])]
+        bad = fatal(losses, self.learner.scaler.is_enabled())
+        if bad is not None:
+            output = window[bad]
             low, high = self.group.extremes(float(output.sigma_lo.min()), float(output.sigma_hi.max()))
-            step = self.step - len(window) + int(bad[0]) + 1
+            step = self.step - len(window) + bad + 1
             raise checkpoint.diverged(
                 self.place, f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}"
             )
@@ -192,7 +192,7 @@ class Training(Iterator[Metrics]):
             )
         if not sum(weight.detach().sum() for weight in self.learner.weights).isfinite():  # quicker than the largest
             raise checkpoint.diverged(self.place, f"a weight is not finite after step {self.step}")
-        return float(losses.mean())
+        return float(losses[losses.isfinite()].mean())
 
     def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
         """Gather what is known after this step."""

@@ -17,16 +17,19 @@ def multiplying(precision: str) -> Iterator[None]:
     """Let products and convolutions of 32-bit numbers round their factors to 19 bits (in ``tf32``), or not at all.
 
     Backward passes stand inside too. Without this, CUDA's convolutions would round even in ``fp32``: torch allows it
-    unless it is told otherwise. The settings belong to the process; they are put back.
+    unless it is told otherwise. And as shapes hardly change, cuDNN tries its kernels on each once. The settings belong
+    to the process; they are put back.
     """
-    rounds = precision == "tf32"
+    rounds, tries = precision == "tf32", torch.backends.cudnn.benchmark
     before = _older_settings(), [place.fp32_precision for place in NEWER]
     try:
+        torch.backends.cudnn.benchmark = True
         # By both: the newer names alone decide, but compilation asks by the older ones, and refuses a contradiction.
         _set(("high" if rounds else "highest", rounds), 3 * ["tf32" if rounds else "ieee"] + 2 * ["ieee"])
         yield
     finally:
         _set(*before)
+        torch.backends.cudnn.benchmark = tries
 
 
 def _older_settings() -> tuple[str, bool]:

@@ -13,6 +13,8 @@ from ict_lib.recipe import Recipe
 from ict_lib.techniques.teacher import ema_update, follow, follower, make_teacher
 from ict_lib.training.precision import loss_scaler, passing
 
+MOST_LOST = 10  # steps in a row, in fp16, that are skipped because their loss is not finite
+
 
 class Shard(NamedTuple):
     """A piece of a batch, which one process works on at a time."""
@@ -122,6 +124,16 @@ def _together(parts: list[LossOutput]) -> LossOutput:
     """Put the parts of one process together."""
     loss, each, low, high, scales = zip(*parts, strict=True)
     return LossOutput(sum(loss), torch.cat(each), torch.cat(low), torch.cat(high), scales[0])
+
+
+def fatal(losses: Tensor, scaled: bool) -> int | None:
+    """Find the loss ``[steps]`` at which a training must stop: the first that is not finite; None if there is none.
+
+    Where they are ``scaled``, as in fp16, the scaler has skipped such steps: it is the last of ``MOST_LOST`` in a row,
+    or of all.
+    """
+    lost, row = (~losses.isfinite()).tolist(), min(MOST_LOST, len(losses)) if scaled else 1
+    return next((end - 1 for end in range(row, len(lost) + 1) if all(lost[end - row : end])), None)
 
 
 def fit(

@@ -29,7 +29,7 @@ def with_dropout(model: ConsistencyModel, rate: float) -> ConsistencyModel:
 @torch.no_grad()
 def answer(model: ConsistencyModel, x: Tensor, sigma: Tensor | float, seed: int) -> Tensor:
     """Evaluate a model with the dropout mask of a seed."""
-    with shared_mask(seed, x.device):
+    with shared_mask(torch.Generator(x.device).manual_seed(seed), x, None, model):
         return model(x, sigma)
 
 
