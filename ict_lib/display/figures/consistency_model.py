@@ -73,15 +73,15 @@ def _trajectories(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor) ->
 
 
 def _at_all_levels(sigmas: Tensor, scale: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Spread c_in(σ) x over the axis, ``[161]``; and the points x, ``[161, 1]``, with the level, for each level."""
-    u = torch.linspace(-2.6, 2.6, 161, dtype=torch.float64)
+    """Spread c_in(σ) x over the axis, ``[121]``; and the points x, ``[121, 1]``, with the level, for each level."""
+    u = torch.linspace(-2.6, 2.6, 121, dtype=torch.float64)
     return u, [((u / s)[:, None], sigma) for s, sigma in zip(scale, sigmas, strict=True)]
 
 
 def _answers(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor, end: Tensor, denoised: Tensor) -> Panel:
     """Draw end point and denoiser over the noisy point, and both answers for the chosen one."""
     axis, at = _at_all_levels(sigmas, scale)
-    ends = torch.stack([mixture.consistency(x, sigma)[:, 0] for x, sigma in at])  # [num_scales, 161]
+    ends = torch.stack([mixture.consistency(x, sigma)[:, 0] for x, sigma in at])  # [num_scales, 121]
     means = torch.stack([mixture.denoiser(x, sigma)[:, 0] for x, sigma in at])
     return Panel(
         [
