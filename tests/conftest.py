@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -73,6 +74,15 @@ def start_browser(kind: str, program: str, driver: str, profile: Path):
     if kind == "edge":
         return webdriver.Edge(options=options, service=EdgeService(driver))
     return webdriver.Chrome(options=options, service=ChromeService(driver))
+
+
+def book_module(name: str):
+    """A module of the folder book/, which is no package."""
+    sys.path.insert(0, str(ROOT / "book"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
 WIDGET_PAGE = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>page</title>

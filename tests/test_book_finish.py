@@ -1,7 +1,6 @@
 """What the builder does to Jupyter Book's pages: formulas, names and roles, texts for the search."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,16 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.conftest import book_module
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def finish():
     """The module book/finish.py, with the third-party files in place."""
-    sys.path.insert(0, str(ROOT / "book"))
-    try:
-        import finish
-        import web_assets
-    finally:
-        sys.path.pop(0)
-    web_assets.install()
-    return finish
+    book_module("web_assets").install()
+    return book_module("finish")
 
 
 def soup(text: str) -> BeautifulSoup:

@@ -1,11 +1,12 @@
 """The page of the references, as ``references.bib`` gives it."""
 
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from tests.conftest import book_module
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "references.ipynb"
@@ -14,12 +15,7 @@ PAGE = ROOT / "book" / "references.ipynb"
 @pytest.fixture(scope="module")
 def references():
     """The module book/references.py."""
-    sys.path.insert(0, str(ROOT / "book"))
-    try:
-        import references
-    finally:
-        sys.path.pop(0)
-    return references
+    return book_module("references")
 
 
 def entry(**changes):

@@ -1,10 +1,11 @@
 """What stands below a page's title: the time of its cells, and links to where the page can be opened."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+
+from tests.conftest import book_module
 
 ROOT = Path(__file__).resolve().parents[1]
 HUB = "https://github.com/someone/project"
@@ -15,12 +16,7 @@ TIMES = {**MACHINE, "seconds": {"book/teacher": 41.6}}
 @pytest.fixture(scope="module")
 def top():
     """The module book/top.py."""
-    sys.path.insert(0, str(ROOT / "book"))
-    try:
-        import top
-    finally:
-        sys.path.pop(0)
-    return top
+    return book_module("top")
 
 
 def made(top, name="book/teacher", url="", times=TIMES):

@@ -146,12 +146,15 @@ class Job:
         said = self.started.communicate(timeout=400)[0]
         return self.started.returncode, said
 
-    def check(self, whole):
-        """Whether it has ended as a training that nothing disturbed."""
+    def finish(self, whole):
+        """What it said, once it has ended well, as a training that nothing disturbed."""
+        code, said = self.end()
+        assert code == 0, said
         assert [(line["step"], line["loss"]) for line in read_lines(self.folder / METRICS)] == whole[0]
         model = build_model(run_from(LONG), (1, 8, 8), 10)
         load_weights(self.folder / WEIGHTS, model)
         assert torch.equal(numbers(model), whole[1])
+        return said
 
 
 @pytest.fixture
@@ -212,10 +215,7 @@ def test_before_the_time_is_over_all_stop_at_one_step_and_the_job_queues_again(j
     stopped = checkpoint.load_latest(job.folder)
     assert 30 <= stopped["step"] < 1200
     job.submit()
-    code, said = job.end()
-    assert code == 0, said
-    assert "the notebook" in said
-    job.check(whole)
+    assert "the notebook" in job.finish(whole)
 
 
 @pytest.mark.slow
@@ -231,9 +231,7 @@ def test_a_machine_that_dies_ends_the_job_and_submitted_again_it_goes_on(job, wh
     assert "the notebook" not in said
     assert checkpoint.newest(job.folder)
     job.submit()
-    code, said = job.end()
-    assert code == 0, said
-    job.check(whole)
+    job.finish(whole)
 
 
 @pytest.mark.slow
@@ -246,10 +244,7 @@ def test_a_process_that_is_stuck_is_found_and_all_begin_again_from_the_checkpoin
     job.wait_for(30)
     trainer = next(one for one in job.machine(node) if "ict_lib.training.program" in one.cmdline()[:4])
     trainer.suspend()
-    code, said = job.end()
-    assert code == 0, said
-    assert "lost contact" in said
-    job.check(whole)
+    assert "lost contact" in job.finish(whole)
 
 
 @pytest.mark.slow
@@ -265,10 +260,7 @@ def test_a_machine_that_is_late_is_waited_for(job, whole):
     assert job.step() <= reached + 4  # nobody goes on alone
     for process in others:
         process.resume()
-    code, said = job.end()
-    assert code == 0, said
-    assert "lost contact" not in said
-    job.check(whole)
+    assert "lost contact" not in job.finish(whole)
 
 
 def test_without_the_network_that_measures_nothing_is_trained(project, tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def check_needs(run: Run, folder: Path, done: bool = False) -> None:
         named = os.environ.get(variable)
         require(not named or Path(named).expanduser().is_file(), variable, named, "a file, or no such variable,")
     DATASETS[run.data].require_files()
-    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    place = standing(folder)
     for lack in () if done else lacking(run, place):
         raise ValueError(lack)
     free = shutil.disk_usage(place).free
@@ -89,6 +89,11 @@ def require_package(name: str, what: str) -> None:
     """Raise ``ValueError`` with the command that installs a package, if it is missing."""
     if find_spec(name) is None:
         raise ValueError(f"{what} needs the package {name}: {sys.executable} -m pip install {name}")
+
+
+def standing(folder: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
 
 
 def lacking(run: Run, folder: Path) -> Iterator[str]:

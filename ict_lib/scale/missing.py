@@ -9,7 +9,7 @@ import torch
 from ict_lib.data import DATASETS
 from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
-from ict_lib.run.needs import lacking
+from ict_lib.run.needs import lacking, standing
 from ict_lib.scale.estimate import Plan
 
 CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
@@ -25,7 +25,7 @@ def missing(plan: Plan, folder: Path) -> list[str]:
     Returns:
         One line a thing, with the command where there is one; empty if nothing is missing.
     """
-    place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    place = standing(folder)
     return [*_files(plan), *lacking(plan.run, place), *_devices(plan), *_disk(plan, place)]
 
 

@@ -13,6 +13,7 @@ from ict_lib.recipe import Recipe
 from ict_lib.techniques.teacher import ema_update, follow, follower, make_teacher
 from ict_lib.training.precision import loss_scaler, passing
 
+PARTS = ("student", "teacher", "average", "optimizer", "scaler")  # of a learner, in a checkpoint
 MOST_LOST = 10  # steps in a row, in fp16, that are skipped because their loss is not finite
 
 
@@ -45,18 +46,12 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, as plain values and tensors; none is a copy."""
-        parts = (
-            "student",
-            "average",
-            "optimizer",
-            "scaler",
-            *(["teacher"] if self.teacher is not self.student else []),
-        )
-        return {name: getattr(self, name).state_dict() for name in parts}
+        shared = {"teacher"} if self.teacher is self.student else set()
+        return {name: getattr(self, name).state_dict() for name in PARTS if name not in shared}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state` returned."""
-        for name in ("student", "teacher", "average", "optimizer", "scaler"):
+        for name in PARTS:
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
 
