@@ -54,8 +54,7 @@ const SECTIONS = { weighting: "3.1", fourier_scale: "3.1", teacher: "3.2", dista
 // Preset and switches of one run; `change` gets the new run, { base, recipe }.
 export function buildSwitches(run, side, change, say) {
   const same = PRESETS.find(([, , recipe]) => Object.keys(recipe).every((field) => recipe[field] === run.recipe[field]));
-  const choices = PRESETS.map(([key, name]) => [key, name]);
-  if (!same) choices.unshift(["", "own mixture"]);
+  const choices = [...(same ? [] : [["", "own mixture"]]), ...PRESETS.map(([key, name]) => [key, name])];
   const swatch = html("span", "ict-swatch");
   swatch.style.background = `var(--ict-${COLORS[side]})`;
   const name = ["Left", "Right"][side];

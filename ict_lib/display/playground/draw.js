@@ -65,10 +65,9 @@ export function drawNet(canvas, data, crossings, color) {
   const at = begin(canvas);
   dots(at, data, inkOf(canvas, "--ict-5"), 0.3);
   if (!crossings) return;
-  const n = LINES_OF_NET;
-  const corner = (i) => [crossings[2 * i], crossings[2 * i + 1]];
-  const range = [...Array(n).keys()];
-  lines(at, range.flatMap((a) => [range.map((b) => corner(a * n + b)), range.map((b) => corner(b * n + a))]), inkOf(canvas, color));
+  const range = [...Array(LINES_OF_NET).keys()];
+  const corner = (a, b) => [0, 1].map((i) => crossings[2 * (a * LINES_OF_NET + b) + i]);
+  lines(at, range.flatMap((a) => [range.map((b) => corner(a, b)), range.map((b) => corner(b, a))]), inkOf(canvas, color));
 }
 
 const mark = (color, label, dashed = false) => ({ mark: "line", color, label, dashed, x: [], y: [] });

@@ -35,11 +35,9 @@ function buildColumn(side) {
 
 class Playground {
   constructor(model, el) {
-    this.model = model;
-    this.root = html("figure", "ict-explorer ict-playground");
-    el.append(this.root);
     const { state, wrong } = from_address(address());
-    this.state = state;
+    Object.assign(this, { model, state, root: html("figure", "ict-explorer ict-playground") });
+    el.append(this.root);
     this.say = (text) => { this.status.textContent = text; };
     this.session = new Session(model.get("_esm"), state, () => this.show(), this.say);
     this.build();
@@ -58,16 +56,15 @@ class Playground {
     this.columns = [0, 1].map(buildColumn);
     this.slider = buildSlider({ label: "noise level σ of the nets", text: SIGMAS.map((one) => one.toPrecision(3)) }, 0, {
       get: () => [this.sigmaIndex()],
-      set: (_, [index]) => this.change({ sigma: SIGMAS[index] }, false),
+      set: (_, [index]) => this.show(() => this.drawNets((this.state.sigma = SIGMAS[index]))),
       save_changes() {},
     });
     this.parts = buildSlow();
     this.curves = buildCurves();
     this.copied = named(Object.assign(html("textarea", "ict-copied"), { readOnly: true, hidden: true, rows: 12 }), { "aria-label": "What was copied" });
-    const copyRun = (side) => () => this.copy(to_python(this.model.get("templates"), this.state, this.state.runs[side]), "The Python");
     const takeaway = [
       ...(inBook() ? [button("Copy link", () => this.copy(`${location.href.split("#")[0]}#${to_address(this.state)}`, "The link"))] : []),
-      ...NAMES.map((name, side) => button(`Copy ${name.toLowerCase()} run as Python`, copyRun(side))),
+      ...NAMES.map((name, side) => button(`Copy ${name.toLowerCase()} run as Python`, () => this.copy(to_python(this.model.get("templates"), this.state, this.state.runs[side]), "The Python"))),
       button("Save runs as JSON", () => this.save()),
     ];
     add(this.root, this.toolbar, this.status, this.boardPlace, ...group("div", "ict-runs", this.columns), this.slider.place, this.parts.place);
@@ -77,10 +74,9 @@ class Playground {
 
   // Builds the controls anew from the state; the one that has the focus keeps it.
   buildControls() {
-    const { state, session } = this;
+    const { state, session, say } = this;
     const all = () => [...this.root.querySelectorAll("button, select, input, summary")];
     const focused = all().indexOf(document.activeElement);
-    const { say } = this;
     const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew)));
     this.playButton = button("Play", () => (session.playing ? session.pause() : session.play()));
     this.slowButton = button("Slow motion", () => session.toggleSlow());
@@ -148,20 +144,19 @@ class Playground {
     } else if (at) this.session.play(at);
   }
 
-  show() {
-    this.draw();
+  show(draw = () => this.draw()) {
+    draw();
     if (inBook() && !this.session.playing) history.replaceState(null, "", `#${to_address(this.state)}`);
   }
 
   draw() {
     const { state, session } = this;
     const { snapshots, pictures, part, slow, step } = session;
-    const data = data_of(state.data, state.cells)(1000, stream(1, REFERENCE));
+    const data = (this.data = data_of(state.data, state.cells)(1000, stream(1, REFERENCE)));
     this.columns.forEach(({ clouds, readouts }, side) => {
       const [picture, snapshot, color] = [pictures[side], snapshots[side], `--ict-${COLORS[side]}`];
       drawCloud(clouds[0].canvas, data, picture?.one, color, slow && part >= 6 ? snapshot?.last : null);
       drawCloud(clouds[1].canvas, data, picture?.two, color);
-      drawNet(clouds[2].canvas, data, picture?.net(SIGMAS[this.sigmaIndex()]), color);
       for (const { canvas, title } of clouds) named(canvas, { "aria-label": `${NAMES[side]} run, ${title}, at step ${step}` });
       const scales = num_scales_at(state.runs[side].recipe, Math.min(step, state.steps - 1), state.steps);
       const loss = snapshot?.losses.at(-1)?.[1] ?? snapshot?.last?.loss;
@@ -169,13 +164,20 @@ class Playground {
       const texts = [step, scales, loss?.toPrecision(2) ?? "–", ...numbers.map((value) => value.toFixed(3))];
       readouts.forEach(({ value }, i) => { value.textContent = texts[i] ?? "–"; });
     });
-    this.slider.update([this.sigmaIndex()]);
+    this.drawNets(SIGMAS[this.sigmaIndex()]);
     this.curves.draw(state, snapshots, step);
     this.parts.place.hidden = !slow;
     named(this.slowButton, { "aria-pressed": String(slow) });
     if (slow && snapshots.every((one) => one.last) && snapshots.length) this.parts.show(part, snapshots);
     this.playButton.textContent = session.playing ? "Pause" : "Play";
     Object.assign(this.root.dataset, { step, playing: session.playing, seconds: session.seconds ?? "" });
+  }
+
+  // What the slider moves, alone, as the rest takes longer than a frame.
+  drawNets(sigma) {
+    const crossings = (side) => this.session.pictures[side]?.net(sigma);
+    this.columns.forEach(({ clouds }, side) => drawNet(clouds[2].canvas, this.data, crossings(side), `--ict-${COLORS[side]}`));
+    this.slider.update([this.sigmaIndex()]);
   }
 
   async copy(text, what) {
