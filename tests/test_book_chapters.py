@@ -43,8 +43,8 @@ def text(chapter):
 
 def test_the_pages_are_there():
     techniques = ["weighting", "embedding", "teacher", "pseudo_huber", "curriculum", "noise_levels"]  # as in the paper
-    before, after = ["introduction", "consistency_model", "baseline"], ["ladder", "sampling", "playground", "clinic"]
-    names = [*before, *techniques, *after, "reproduce", "scale", "after_ict", *LOOKED_UP]
+    before, after = ["introduction", "consistency_model", "baseline"], ["ladder", "sampling", "playground"]
+    names = [*before, *techniques, *after, "precision", "clinic", "reproduce", "scale", "after_ict", *LOOKED_UP]
     assert [f"book/{name}" for name in names] == PAGES
 
 
@@ -182,7 +182,7 @@ def test_one_rule_says_whether_seeds_part_two_variants(page):
 
 def test_measured_numbers_are_not_typed():
     """No decimal number in the prose about experiments: those come through ``say`` from a record."""
-    for chapter in ("book/teacher", "book/playground", "book/reproduce", "book/scale"):
+    for chapter in ("book/teacher", "book/playground", "book/reproduce", "book/scale", "book/precision"):
         seen = text(chapter).split("## The experiment")[1].split("## When it breaks")[0]
         prose = re.sub(r"\$.*?\$|`.*?`|\]\(.*?\)", "", seen, flags=re.DOTALL)
         assert not re.findall(r"\d+\.\d+", prose), chapter

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
 from ict_lib.display.figures.editing import edits, edits_explorer
 from ict_lib.display.figures.sampling import distances, second_step_explorer, second_steps
 from ict_lib.display.live_model import half_model
 from ict_lib.evaluation.measure import measure
+from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.sampling import sample
 from ict_lib.training.measuring import grid
 from tests.test_display_explorer import unpack
@@ -62,3 +64,17 @@ def test_each_answer_agrees_with_what_was_measured_and_the_figure_shows_it(model
     np.testing.assert_array_equal(unpack(explorer, sheet[0]["pixels"])[0, 1][:8], grid(row, columns=5)[:8])
     error = float((answers[0] - images).square().mean().sqrt())
     assert float(unpack(explorer, curve[1]["y"])[0, 0, 0]) == pytest.approx(error, rel=1e-5)
+
+
+def test_larger_images_are_measured_alike():
+    images = torch.rand(2, 1, 16, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    small = ConsistencyModel(ResidualMLP((1, 16, 12), 0.02, width=8, blocks=1)).eval()
+    found = edits(small, images, counts=[1, 2], factor=4)
+    assert list(found) == ["upper half known", "30 % of the pixels", "4x3 means"]
+    for seen, answers in found.values():
+        assert (seen.shape, answers.shape) == (images.shape, (2, 3, *images.shape))
+    torch.testing.assert_close(
+        found["upper half known"][1][..., :8, :], images[..., :8, :].expand(2, 3, -1, -1, -1, -1)
+    )
+    means = F.avg_pool2d(found["4x3 means"][1].flatten(0, 2), 4)
+    torch.testing.assert_close(means, F.avg_pool2d(images, 4).repeat(6, 1, 1, 1), atol=1e-5, rtol=0)

@@ -21,8 +21,8 @@ from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.display.figures.consistency_model import pairs_explorer, trajectory_explorer
 from ict_lib.display.figures.introduction import digits_explorer, poster_figure
+from ict_lib.display.figures.precision import rounding_explorer
 from ict_lib.display.figures.reproduce import learning_explorer
-from ict_lib.display.figures.scale import rounding_explorer
 from ict_lib.display.figures.teacher import teacher_explorer
 from ict_lib.display.plots import curves, still
 from ict_lib.display.progress import images_per_second, progress
@@ -300,6 +300,8 @@ def test_the_rounding_figure_shows_what_was_measured_of_each_grid_and_precision(
     share = {str(n): {"fp32": 0.0, "bf16": n / 100} for n in (3, 9)}
     explorer = rounding_explorer({"rows": rows, "share_above_signal": share})
     assert [slider["text"] for slider in explorer.spec["sliders"]] == [["3", "9"], ["fp32", "bf16"]]
+    named = rounding_explorer({"rows": rows, "share_above_signal": share}, "what differs")
+    assert [e.spec["sliders"][1]["label"] for e in (explorer, named)] == ["precision of the passes", "what differs"]
     assert explorer.index == [1, 1]
     signal, error = (unpack(explorer, mark["y"]) for mark in explorer.spec["panels"][0]["marks"])
     (ratio, _) = (unpack(explorer, mark["y"]) for mark in explorer.spec["panels"][1]["marks"])

@@ -21,7 +21,7 @@ RECIPE = replace(ICT, dropout=0.5)
 CPU = torch.device("cpu")
 
 
-def trained(mistake="", steps=15):
+def trained(mistake="", steps=15, precision="fp32"):
     """Average, student, losses and levels of a short training, and what its model then answers."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
@@ -30,7 +30,7 @@ def trained(mistake="", steps=15):
         torch.nn.init.normal_(network.last.weight, std=0.1)  # the output is not 0
     points = two_moons(64 * steps, generator).float().view(steps, 64, 2)
     with made(mistake):
-        learner = Learner(ConsistencyModel(network), RECIPE, learning_rate=1e-2)
+        learner = Learner(ConsistencyModel(network), RECIPE, learning_rate=1e-2, precision=precision)
         start = [weight.clone() for weight in learner.average.parameters()]
         done = list(fit(learner, lambda step: [Shard(points[step], None, generator)], steps, ema_decay=0.9))
         answer = learner.average.eval()(3 * points[0], torch.full((64,), 3.0)).detach()
@@ -53,10 +53,12 @@ def right():
 
 
 def test_all_train_to_other_weights_and_the_losses_are_numbers(right):
+    half = {"precision": "bf16"}
     for name in MISTAKES:
-        wrong = trained(name)
+        wrong = trained(name, **half if name == "layers-16-bits" else {})
         assert all(loss == loss for loss in wrong["losses"]), name
         assert not torch.equal(wrong["answer"], right["answer"]), name
+    assert not torch.equal(trained("layers-16-bits", **half)["answer"], trained(**half)["answer"])
 
 
 def test_each_is_what_its_name_says(right):

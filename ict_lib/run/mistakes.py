@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ict_lib import consistency, objective
 from ict_lib.checks import require_known
+from ict_lib.networks.blocks import Unrounded
 from ict_lib.objective import LossOutput, consistency_training_loss
 from ict_lib.techniques import curriculum, distance, dropout
 from ict_lib.training import step
@@ -86,6 +87,7 @@ MISTAKES = {  # name -> what is replaced, and by what; the number is the trap's 
     "no-sigma-min": (objective, "karras_sigmas", karras_sigmas_without_minimum),  # 12
     "live-teacher": (step, "consistency_training_loss", loss_with_live_teacher),  # 13
     "c-noise-16-bits": (consistency, "c_noise", c_noise_in_16_bits),  # 19
+    "layers-16-bits": (Unrounded, "forward", nn.Linear.forward),  # 19: of an MLP, where the precision has 16 bits
 }
 
 

@@ -1,4 +1,4 @@
-"""Figure of the chapter on sampling and editing: edits of digits."""
+"""Figure of the chapter on sampling and editing: edits of images."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,20 +20,29 @@ EDITS = (
 )
 
 
-def edits(model: ConsistencyModel, images: Tensor, counts: Sequence[int] = COUNTS) -> dict[str, tuple[Tensor, Tensor]]:
-    """Measure a part of digits, ``[num, 1, 8, 8]``, in three ways, and let the model answer three times to each.
+def edits(
+    model: ConsistencyModel, images: Tensor, counts: Sequence[int] = COUNTS, factor: int = 2
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measure a part of images, ``[num, *shape]``, in three ways, and let the model answer three times to each.
+
+    Args:
+        model: that answers.
+        images: the truth.
+        counts: of levels.
+        factor: of the side of the squares whose means are measured.
 
     Returns:
-        For each way, what was measured ``[num, 1, 8, 8]``, and the answers ``[counts, 3, num, 1, 8, 8]``.
+        For each way, what was measured ``[num, *shape]``, and the answers ``[counts, 3, num, *shape]``.
     """
-    upper = torch.arange(8)[:, None].expand(8, 8) < 4
-    spots = torch.rand(8, 8, generator=torch.Generator().manual_seed(1)) < 0.3
-    small = torch.nn.functional.avg_pool2d(images, 2)
-    grey, enlarged = torch.zeros(()), small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    height, width = images.shape[2:]
+    upper = torch.arange(height)[:, None].expand(height, width) < height // 2
+    spots = torch.rand(height, width, generator=torch.Generator().manual_seed(1)) < 0.3
+    small = torch.nn.functional.avg_pool2d(images, factor)
+    grey, enlarged = torch.zeros(()), small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     ways = {
         "upper half known": (images.where(upper, grey), lambda *a: inpaint(model, images, upper, *a)),
         "30 % of the pixels": (images.where(spots, grey), lambda *a: inpaint(model, images, spots, *a)),
-        "4x4 means": (enlarged, lambda *a: super_resolve(model, small, 2, *a)),
+        f"{small.shape[2]}x{small.shape[3]} means": (enlarged, lambda *a: super_resolve(model, small, factor, *a)),
     }
 
     def answers(way: Callable[..., Tensor], count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figure of the chapter on running at scale."""
+"""Figure of the chapter on precision: rounding against signal."""
 
 from typing import Any
 
@@ -9,16 +9,17 @@ from ict_lib.display.explorer import Explorer, Line, Panel, Readout, Slider
 
 LEVELS = {"x_label": "noise level σ", "x_scale": "log", "y_scale": "log"}
 CAPTION = (
-    "Lower N and raise it again: the two outputs come closer, the rounding stays. Then change the precision: the fewer "
-    "digits, the more rounding. Where the lines cross, rounding is as long as the signal."
+    "Lower N and raise it again: the two outputs come closer, the rounding stays. Then move the other slider. Where "
+    "the lines cross, rounding is as long as the signal."
 )
 
 
-def rounding_explorer(found: dict[str, Any]) -> Explorer:
+def rounding_explorer(found: dict[str, Any], choice: str = "precision of the passes") -> Explorer:
     """Compare what training learns from, the difference between neighbouring levels, with what rounding puts there.
 
     Args:
         found: what ``rounding.json`` of a run holds; see :mod:`ict_lib.scale.rounding`.
+        choice: what ``precision`` of a row tells apart; most rounding comes last.
     """
     rows, shares = found["rows"], found["share_above_signal"]
     scales, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("num_scales", "precision"))
@@ -28,7 +29,7 @@ def rounding_explorer(found: dict[str, Any]) -> Explorer:
     return Explorer(
         sliders=[
             Slider("noise levels N", scales, start=len(scales) - 1),
-            Slider("precision of the passes", precisions, start=len(precisions) - 1),
+            Slider(choice, precisions, start=len(precisions) - 1),
         ],
         panels=[_lengths(sigma, signal, error), _ratio(sigma, error / signal)],
         readouts=[Readout("share of the drawn pairs with more rounding than signal", above, "{:.1f} %")],
