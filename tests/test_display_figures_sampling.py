@@ -1,5 +1,9 @@
 """The figures on sampling and editing: `ict_lib.display.figures.sampling` and `.editing`."""
 
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ from torch.nn import functional as F
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import load_dataset
-from ict_lib.display.figures.editing import edits, edits_explorer
+from ict_lib.display.figures.editing import COUNTS, edits, edits_explorer
 from ict_lib.display.figures.sampling import distances, second_step_explorer, second_steps
 from ict_lib.display.live_model import half_model
 from ict_lib.evaluation.measure import measure
@@ -15,6 +19,8 @@ from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.sampling import sample
 from ict_lib.training.measuring import grid
 from tests.test_display_explorer import unpack
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +84,18 @@ def test_larger_images_are_measured_alike():
     )
     means = F.avg_pool2d(found["4x3 means"][1].flatten(0, 2), 4)
     torch.testing.assert_close(means, F.avg_pool2d(images, 4).repeat(6, 1, 1, 1), atol=1e-5, rtol=0)
+
+
+def test_the_kept_edits_of_clothes_agree_with_what_was_measured_and_with_their_numbers():
+    """Read from the picture alone, so that it needs neither the data nor the model."""
+    folder = ROOT / "runs" / "fashion-mnist" / "mlp"
+    left, sheet = json.loads((folder / "edits.json").read_text("utf8")), plt.imread(folder / "edits.png")[..., 0]
+    tiles = np.pad(sheet * 2 - 1, ((0, 1), (0, 1))).reshape(5, 33, 18, 33)[:, :32, :, :32].transpose(2, 0, 1, 3)
+    for (way, errors), (seen, _, *answers, truth) in zip(left["errors"].items(), np.split(tiles, 3), strict=True):
+        assert len(errors) == len(COUNTS)
+        off = np.sqrt(np.mean((np.stack(answers) - truth) ** 2))
+        assert off == pytest.approx(errors[-1], rel=0.05), way  # a picture cuts off what lies beyond black and white
+        assert errors[-1] < errors[0], way
+        if way == "upper half known":
+            assert np.array_equal(np.stack(answers)[..., :16, :], np.stack([truth] * 3)[..., :16, :])
+            assert np.array_equal(seen[:, :16], truth[:, :16])

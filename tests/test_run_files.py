@@ -1,6 +1,7 @@
 """The run files at scale: their values against the paper's, the source of each, and one change an ablation."""
 
 import inspect
+import json
 from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
@@ -330,6 +331,18 @@ def test_a_sweep_changes_one_field_of_ict_as_the_toys_ladder_has_it(name):
     ends = {"s0": 10, "s1": 1280, "huber_c": pytest.approx(distance.huber_c(2), rel=1e-4)}
     wanted = {k: ends[k] if k in ends and published[k] is not None else v for k, v in whole["recipe"].items()}
     assert published == wanted
+
+
+def test_the_study_of_rounding_changes_the_numbers_alone_and_begins_with_a_training_of_a_sweep():
+    runs = {label: one.to_dict() for label, one in variants_of(run_of("toy/precision")).items()}
+    whole = variants_of(run_of("toy/sweep-levels"))["fixed-1280"].to_dict()
+    for label, one in runs.items():
+        changed = {k for k, v in one.items() if v != whole[k]} - {"name", "notebook"}
+        assert changed == (set() if label == "fp32" else {"precision"} if label == "bf16" else {"precision", "mistake"})
+    rows = [json.loads(line) for line in (RUNS / "toy/precision/table.jsonl").read_text().splitlines()]
+    swept = [json.loads(line) for line in (RUNS / "toy/sweep-levels/table.jsonl").read_text().splitlines()]
+    same = [row | {"variant": "fp32"} for row in swept if row["variant"] == "fixed-1280"]
+    assert [row for row in rows if row["variant"] == "fp32"] == same  # settings and all
 
 
 # --- shapes: processes, stages, lengths of lines ---
