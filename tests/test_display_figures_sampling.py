@@ -94,7 +94,7 @@ def test_the_kept_edits_of_clothes_agree_with_what_was_measured_and_with_their_n
     for (way, errors), (seen, _, *answers, truth) in zip(left["errors"].items(), np.split(tiles, 3), strict=True):
         assert len(errors) == len(COUNTS)
         off = np.sqrt(np.mean((np.stack(answers) - truth) ** 2))
-        assert off == pytest.approx(errors[-1], rel=0.05), way  # a picture cuts off what lies beyond black and white
+        assert 0.8 * errors[-1] < off <= errors[-1] + 0.01, way  # a picture cuts off what lies beyond black and white
         assert errors[-1] < errors[0], way
         if way == "upper half known":
             assert np.array_equal(np.stack(answers)[..., :16, :], np.stack([truth] * 3)[..., :16, :])

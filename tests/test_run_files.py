@@ -182,7 +182,7 @@ def said_in(name):
     """Gather the values that a file sets, those of a dict one by one."""
     flat = {}
     for key, value in values_of(name).items():
-        if key not in ("name", "preset", "sources"):
+        if key not in ("name", "preset", "notebook", "sources"):
             flat |= {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
     return flat
 
@@ -253,7 +253,7 @@ def test_every_value_has_a_source(name):
     assert said_in(name).keys() <= sources.keys()
     run, default = run_of(name).to_dict(), Run().to_dict()
     differ = {field.name for field in fields(Run) if run[field.name] != default[field.name]}
-    differ -= {"name", "preset", "recipe", "network_options", "sources"}
+    differ -= {"name", "preset", "notebook", "recipe", "network_options", "sources"}
     assert differ <= sources.keys()
 
 
