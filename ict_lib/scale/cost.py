@@ -125,7 +125,7 @@ class Memory(NamedTuple):
 
 
 def memory(run: Run, passes: Passes) -> Memory:
-    """Say what a device holds; the copy of the gradients is that of the exchange, and after it one of RAdam."""
+    """Say what a device holds; the copy of the gradients is one that RAdam makes."""
     weights, data = FLOAT * passes.parameters, DATASETS[run.data]
     always = {
         "weights": weights,

@@ -77,16 +77,13 @@ def bare_passes(training: Training) -> Callable[[], None]:
         A function that does them for ``log_every`` steps, on one fixed batch, in the training's precision; it changes
         nothing of the training but gradients.
     """
-    run, student, device, data = training.run, training.student, training.device, training.data
-    shards = (torch.arange(run.batch_size) % len(data)).split(run.shard_size)
-    images = [data.batch(shard, device) for shard in shards]
-    labels = [data.labels[shard.to(device)] if run.conditional else None for shard in shards]
+    run, student, device, shards = training.run, training.student, training.device, list(training.batches(0))
     sigma, masks = torch.linspace(0.002, 80, run.shard_size, device=device), torch.Generator(device)
 
     def passes() -> None:
         for _ in range(run.log_every):
             training.learner.optimizer.zero_grad()
-            for x, label in zip(images, labels, strict=True):
+            for x, label, *_ in shards:
                 with multiplying(run.precision), shared_mask(masks, x, label, student):
                     with passing(run.precision, device):
                         with torch.no_grad():
