@@ -9,6 +9,7 @@ import torch
 
 from ict_lib.config import Run
 from ict_lib.data import DATASETS, stand_in
+from ict_lib.scale.cost import Traffic
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device, threads_for
@@ -122,6 +123,26 @@ def overhead(training: Training, seconds: float = 10.0, least: int = 3) -> dict[
         "turns": len(ratios),
         "first_seconds": first,
     }
+
+
+def traffic(run: Run) -> dict[str, float]:
+    """Count what torch does in one training step, one operation after another, where nothing is compiled.
+
+    It is a step like all others, on this machine, with one shard: of one image, and of two.
+
+    Returns:
+        ``operations``, whatever the number of images; the ``bytes_per_image`` that they read and write, and the
+        ``bytes_per_step`` that come on top.
+    """
+    run, found = replace(run, micro_batch=None, processes=1, log_every=1), []
+    for images in (1, 2):
+        training = prepared(replace(run, batch_size=images))
+        next(training)  # in which RAdam makes its moments
+        with Traffic() as counted:
+            next(training)
+        found.append(counted)
+    each = float(found[1].bytes - found[0].bytes)
+    return {"operations": found[0].operations, "bytes_per_image": each, "bytes_per_step": found[0].bytes - each}
 
 
 def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> tuple[float, str]:
