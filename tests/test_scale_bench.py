@@ -127,7 +127,7 @@ def test_what_the_whole_limit_cut_off_is_left_to_the_next_call(tmp_path):
 def test_the_records_of_the_project_can_be_read():
     for found in record.read_all():
         assert {"device", "processor", "cores", "versions", "commit", "date", "cases"} <= found.keys()
-        assert record.rows(found)
+        assert record.rows(found) or set(found["cases"]) == {"traffic"}, "nothing was trained"
 
 
 # --- independent slow reference ---
