@@ -59,7 +59,7 @@ def bench(parser: ArgumentParser, words: list[str]) -> Namespace:
 def case_names(kind: str) -> list[str]:
     """Name what ``bench`` measures on a ``cpu`` or a ``gpu``."""
     if kind == "cpu":
-        alone = ["ceiling", "processes", "loading", "mlp/bf16", "ncsnpp/fp32"]
+        alone = ["ceiling", "processes", "loading", "traffic", "mlp/bf16", "ncsnpp/fp32"]
         return [*alone, *(f"{name}/fp32{end}" for name in ("mlp", "small_unet") for end in ("", "/compile"))]
     trained = [f"{name}/{precision}" for name in ("ncsnpp", "adm") for precision in ("fp32", "tf32", "bf16", "fp16")]
     return ["ceiling", "loading", *trained, *(f"{name}/compile" for name in trained)]

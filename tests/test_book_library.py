@@ -53,6 +53,7 @@ def test_each_public_name_is_there_with_a_line_and_a_page(said, name):
 
 def test_a_call_is_shown_as_it_is_written(said):
     assert "`karras_sigmas`**`(num_scales, sigma_min=0.002, sigma_max=80.0, rho=7.0)` of `ict_lib.grid`" in said
+    assert "`execute`**`(run, show=iter, resume=True)` of `ict_lib.run.execute`" in said
 
 
 def test_no_markup_of_docstrings_is_left(said):

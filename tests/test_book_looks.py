@@ -59,6 +59,8 @@ def test_code_and_tables_fit_the_column_and_the_paper(browser, served_book, emul
             "{ fold.removeAttribute('name'); fold.open = true; }"
         )
         assert not browser.execute_script(WIDER, f"{CODE}, {TABLES}"), medium
+    cells = "return [...document.querySelectorAll('.bd-article td')].map((e) => e.textContent.trim())"
+    assert not [words for words in browser.execute_script(cells) if words.endswith("...")]  # as pandas cuts them
     emulate(400)
     open_page(browser, served_book, page)
     assert not browser.execute_script(WIDER, CODE)

@@ -21,6 +21,7 @@ import torch
 from ict_lib import group
 from ict_lib.objective import LossOutput
 from ict_lib.recipe import CT
+from ict_lib.scale.cost import LiveBytes
 from ict_lib.training import Learner
 
 group.STUCK = timedelta(seconds=10)
@@ -40,6 +41,13 @@ if mine.rank == 0:
 shared = mine.share(state)
 say(shared=repr(shared), again=mine.share("only rank 0 says this" if mine.rank == 0 else "nobody hears this"))
 say(gathered=[part.tolist() for part in mine.gather(torch.tensor([10 + mine.rank], dtype=torch.uint8))])
+
+mine.asked = 15 if mine.rank == 2 else 0
+image = torch.arange(24.0).view(1, 2, 3, 4).to(memory_format=torch.channels_last)
+tensors = [torch.tensor(0.5), image * 10**mine.rank, torch.full((1000,), 2.0**mine.rank)]
+with LiveBytes() as made:
+    mine.add_up(tensors)
+say(sums=[tensor.tolist() for tensor in tensors], strides=tensors[1].stride(), agreed=mine.agreed(), made=made.most)
 
 learner = Learner(torch.nn.Linear(3, 2), CT)
 learner.load(mine.share(learner.state()))
@@ -109,6 +117,19 @@ def test_all_get_what_rank_0_has_whatever_its_form(said):
 
 def test_only_rank_0_gathers(said):
     assert [one["gathered"] for one in said] == [[[10], [11], [12]], [], []]
+
+
+def test_all_have_the_sums_and_know_that_one_was_asked_to_stop(said):
+    image = torch.arange(24.0).view(1, 2, 3, 4).to(memory_format=torch.channels_last)
+    for one in said:
+        assert one["sums"] == [1.5, (111 * image).tolist(), [7.0] * 1000]
+        assert one["strides"] == list(image.stride())
+        assert one["agreed"] is True
+
+
+def test_what_is_added_up_is_not_copied(said):
+    """Only the number that says who was asked to stop is made."""
+    assert [one["made"] for one in said] == [4, 4, 4]
 
 
 def test_one_bit_of_one_process_is_noticed_by_all(said):

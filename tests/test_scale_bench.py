@@ -108,11 +108,12 @@ def test_the_next_call_goes_on_with_what_the_record_lacks(tmp_path):
     path = tmp_path / "x.json"
     cases = {"a": partial(quick_measure, value=1), "b": endless_measure, "c": partial(quick_measure, value=3)}
     cases = {name: partial(case) for name, case in cases.items()}
-    first = dict(measured(cases, path, HEAD, limit=60, each=2))
-    assert (first["a"]["value"], first["b"]["failed"], first["c"]["value"]) == (1, "took more than 2 s", 3)
+    isolated(cases["a"], limit=60)  # what all are copied from is loaded once, which takes a busy machine seconds
+    first = dict(measured(cases, path, HEAD, limit=60, each=5))
+    assert (first["a"]["value"], first["b"]["failed"], first["c"]["value"]) == (1, "took more than 5 s", 3)
     wrong = {name: partial(wrong_measure) for name in cases}
     again = dict(measured(wrong, path, HEAD, limit=60))
-    assert (again["a"]["value"], again["b"]["failed"], again["c"]["value"]) == (1, "took more than 2 s", 3)
+    assert (again["a"]["value"], again["b"]["failed"], again["c"]["value"]) == (1, "took more than 5 s", 3)
     changed = dict(measured(wrong, path, {**HEAD, "code": "2"}, limit=60))
     assert {one["failed"] for one in changed.values()} == {"KeyError: 'a mistake'"}
 
@@ -126,7 +127,7 @@ def test_what_the_whole_limit_cut_off_is_left_to_the_next_call(tmp_path):
 def test_the_records_of_the_project_can_be_read():
     for found in record.read_all():
         assert {"device", "processor", "cores", "versions", "commit", "date", "cases"} <= found.keys()
-        assert record.rows(found)
+        assert record.rows(found) or set(found["cases"]) == {"traffic"}, "nothing was trained"
 
 
 # --- independent slow reference ---

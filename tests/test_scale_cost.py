@@ -16,6 +16,7 @@ from ict_lib.scale.cost import (
     LiveBytes,
     Memory,
     Passes,
+    Traffic,
     checkpoint_bytes,
     count_passes,
     data_bytes,
@@ -269,6 +270,21 @@ def test_live_bytes_by_hand():
         assert (live.now, live.most) == (1200, 1600)
         del c
     assert (live.now, live.most) == (0, 1600)
+
+
+def test_traffic_by_hand():
+    x, y = torch.zeros(100), torch.zeros(50)
+    with Traffic() as counted:
+        a = x + 1  # reads and writes 400 bytes
+        b = a.view(10, 10).t()  # neither
+        torch.empty(1000)
+        assert (counted.operations, counted.bytes) == (1, 800)
+        b.mul_(2)  # reads and writes 400
+        assert (counted.operations, counted.bytes) == (2, 1600)
+        torch._foreach_lerp_([a, y], [x, y], 0.5)  # reads 600 and 600, writes 600
+        assert (counted.operations, counted.bytes) == (3, 3400)
+        torch.cat([x, y])  # reads and writes 600
+    assert (counted.operations, counted.bytes) == (4, 4600)
 
 
 # --- shapes, devices, errors ---

@@ -141,7 +141,7 @@ memory of a device, in GB = 10^9 bytes
   weights                         0.01
   then, one at a time
     backward pass                 3.00   kept of 25 images, tf32, 420 MB of it masks of dropout
-    copy of the gradients         0.00   exchanged, then in RAdam
+    copy of the gradients         0.00   in RAdam
     sampling                      1.00   256 images
   together at the most            3.01   and CUDA's work space
 

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ict_lib.config import Run
 from ict_lib.data import stand_in
-from ict_lib.scale.cost import count_passes, without_memory
-from ict_lib.scale.speed import bare_passes, measure_speed, overhead, prepared, product_rate, repeated
+from ict_lib.scale.cost import Traffic, count_passes, without_memory
+from ict_lib.scale.speed import bare_passes, measure_speed, overhead, prepared, product_rate, repeated, traffic
 from ict_lib.training import Training
 
 CPU = torch.device("cpu")
@@ -51,6 +51,17 @@ def test_a_speed_says_what_was_trained():
 
 
 # --- invariant ---
+
+
+def test_the_traffic_of_one_image_and_of_two_tells_that_of_five():
+    found, five = traffic(SMALL), prepared(replace(SMALL, batch_size=5, micro_batch=None, processes=1, log_every=1))
+    next(five)
+    with Traffic() as counted:
+        next(five)
+    assert counted.operations == found["operations"] > 100
+    assert counted.bytes == found["bytes_per_step"] + 5 * found["bytes_per_image"]
+    weights = 4 * sum(weight.numel() for weight in five.student.parameters())
+    assert found["bytes_per_step"] > 20 * weights > 0  # RAdam alone has seven operations on three tensors of a weight
 
 
 def test_works_take_turns_and_stop_in_time():

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from ict_lib.consistency import ConsistencyModel
+from ict_lib.data import stand_in
 from ict_lib.grid import karras_sigmas
 from ict_lib.networks.blocks import Unrounded, UnroundedConv
 from ict_lib.recipe import ICT
 from ict_lib.run import mistakes
 from ict_lib.techniques.dropout import find_places, shared_mask
-from ict_lib.training import train
+from ict_lib.training import Training, fit, train
 from ict_lib.training.model import MOST_APART, build_learner, build_model, compile_passes, passes_apart
 from ict_lib.training.precision import loss_scaler, multiplying, passing
 from ict_lib.training.step import MOST_LOST, fatal
@@ -371,6 +372,21 @@ def test_a_compiled_training_on_a_gpu_ends_near_the_plain_one(precision):
     """TF32 among them: compilation asks how it was set."""
     plain, compiled = (numbers(trained(precision, compile=c, **UNET)[0].student) for c in (False, True))
     assert (plain - compiled).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("conditional", [pytest.param(value, marks=GPU) for value in (False, True)])
+def test_a_step_on_a_gpu_waits_for_nothing(conditional):
+    """But in fp16, whose scaler asks whether a gradient overflowed. The images are mirrored."""
+    run = small(**UNET, precision="bf16", micro_batch=4, steps=1000, conditional=conditional)
+    training = Training(run, data=stand_in("cifar10", 50))
+    steps = fit(training.learner, training.batches, run.steps, run.ema_decay)
+    next(steps)
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        next(steps)
+        next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 # One mask: outputs at one input. Its own convolutions halve the channels, for which compilation lays out the two

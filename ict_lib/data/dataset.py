@@ -76,11 +76,13 @@ class Dataset:
         Raises:
             IndexError: if an index is out of range.
         """
-        rows = self._read(indices.cpu()) if self.stored else self.pixels[indices.to(self.pixels.device)]
+        place = self.pixels.device
+        rows = self._read(indices.cpu()) if self.stored else self.pixels[indices.to(place, non_blocking=True)]
         rows = rows.to(device or rows.device, non_blocking=True)
         if self.flip and generator is not None:
-            flipped = torch.randint(2, (len(rows), 1, 1, 1), generator=generator, device=generator.device)
-            rows = torch.where(flipped.to(rows.device, torch.bool), rows.flip(-1), rows)
+            place, pinned = generator.device, rows.is_cuda and generator.device.type == "cpu"
+            flipped = torch.randint(2, (len(rows), 1, 1, 1), generator=generator, device=place, pin_memory=pinned)
+            rows = torch.where(flipped.to(rows.device, torch.bool, non_blocking=True), rows.flip(-1), rows)
         return _floats(rows)
 
     def prefetch(self, indices: Tensor) -> None:

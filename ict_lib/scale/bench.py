@@ -21,7 +21,7 @@ from ict_lib.data import stand_in
 from ict_lib.sampling import sample
 from ict_lib.scale import record
 from ict_lib.scale.cost import count_passes, without_memory
-from ict_lib.scale.speed import overhead, prepared, product_rate, repeated
+from ict_lib.scale.speed import overhead, prepared, product_rate, repeated, traffic
 from ict_lib.training import launch
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device, threads_for
@@ -62,6 +62,7 @@ def cpu_cases() -> Cases:
         **trainings([(mlp, 1024, "fp32"), (unet, 256, "fp32")], "cpu"),
         "processes": partial(processes, run=replace(unet, micro_batch=128, steps=12, log_every=2, device="cpu")),
         "loading": partial(loading, device="cpu", num=4096),
+        "traffic": partial(traffic, run=replace(PAPER[0][0], device="cpu")),
         **trainings([(mlp, 1024, "bf16"), (replace(PAPER[0][0], batch_size=4, log_every=1), 0, "fp32")], "cpu"),
         # last: the second takes minutes to compile on a busy machine
         **trainings([(mlp, 0, "fp32"), (unet, 0, "fp32")], "cpu", compiled=True),

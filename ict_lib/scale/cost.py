@@ -27,6 +27,7 @@ from ict_lib.training.precision import HALF
 
 PASSES = 4  # teacher forward, student forward, and a backward pass that costs two forward ones
 SAMPLED = inspect.signature(sample).parameters["batch_size"].default  # images that are drawn at a time
+RESERVE = ("empty", "new_empty", "_unsafe_view")  # torch's operations that neither read nor write numbers
 FLOAT, LABEL = 4, 8  # bytes: weights, averages, gradients and moments are 32-bit in every precision
 
 
@@ -73,6 +74,25 @@ class LiveBytes(TorchDispatchMode):
 
     def _forget(self, name: int) -> None:
         self.now -= self._sizes.pop(name)
+
+
+class Traffic(TorchDispatchMode):
+    """Count the ``operations`` inside, but views and what only reserves memory, and the ``bytes`` they read and write.
+
+    What is changed in place counts as both; an operation on a list of tensors, such as RAdam's, as one.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.operations = self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if not (function.is_view or function.__name__.startswith(RESERVE)):
+            used = tree_leaves([args, kwargs, args[:1] if made is None else made])  # None: of lists, changed in place
+            self.operations += 1
+            self.bytes += sum(leaf.nbytes for leaf in used if isinstance(leaf, Tensor))
+        return made
 
 
 @contextmanager
@@ -125,7 +145,7 @@ class Memory(NamedTuple):
 
 
 def memory(run: Run, passes: Passes) -> Memory:
-    """Say what a device holds; the copy of the gradients is that of the exchange, and after it one of RAdam."""
+    """Say what a device holds; the copy of the gradients is one that RAdam makes."""
     weights, data = FLOAT * passes.parameters, DATASETS[run.data]
     always = {
         "weights": weights,

@@ -94,7 +94,7 @@ def _memory(plan: Plan) -> list[str]:
     masks = f", {quantity(plan.passes.masks, 'B')} of it masks of dropout" * (plan.passes.masks > 0)
     notes = {
         "backward pass": f"kept of {kept}, {run.precision}{masks}" + "; less when compiled" * run.compile,
-        "copy of the gradients": "exchanged, then in RAdam",
+        "copy of the gradients": "in RAdam",
         "sampling": f"{SAMPLED:,} images",
     }
     rows: list[Row] = [(part, size, "") for part, size in plan.memory.always.items()]

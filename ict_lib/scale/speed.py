@@ -9,6 +9,7 @@ import torch
 
 from ict_lib.config import Run
 from ict_lib.data import DATASETS, stand_in
+from ict_lib.scale.cost import Traffic
 from ict_lib.techniques.dropout import shared_mask
 from ict_lib.training.loop import Training
 from ict_lib.training.model import pick_device, threads_for
@@ -77,16 +78,13 @@ def bare_passes(training: Training) -> Callable[[], None]:
         A function that does them for ``log_every`` steps, on one fixed batch, in the training's precision; it changes
         nothing of the training but gradients.
     """
-    run, student, device, data = training.run, training.student, training.device, training.data
-    shards = (torch.arange(run.batch_size) % len(data)).split(run.shard_size)
-    images = [data.batch(shard, device) for shard in shards]
-    labels = [data.labels[shard.to(device)] if run.conditional else None for shard in shards]
+    run, student, device, shards = training.run, training.student, training.device, list(training.batches(0))
     sigma, masks = torch.linspace(0.002, 80, run.shard_size, device=device), torch.Generator(device)
 
     def passes() -> None:
         for _ in range(run.log_every):
             training.learner.optimizer.zero_grad()
-            for x, label in zip(images, labels, strict=True):
+            for x, label, *_ in shards:
                 with multiplying(run.precision), shared_mask(masks, x, label, student):
                     with passing(run.precision, device):
                         with torch.no_grad():
@@ -125,6 +123,26 @@ def overhead(training: Training, seconds: float = 10.0, least: int = 3) -> dict[
         "turns": len(ratios),
         "first_seconds": first,
     }
+
+
+def traffic(run: Run) -> dict[str, float]:
+    """Count what torch does in one training step, one operation after another, where nothing is compiled.
+
+    It is a step like all others, on this machine, with one shard: of one image, and of two.
+
+    Returns:
+        ``operations``, whatever the number of images; the ``bytes_per_image`` that they read and write, and the
+        ``bytes_per_step`` that come on top.
+    """
+    run, found = replace(run, micro_batch=None, processes=1, log_every=1), []
+    for images in (1, 2):
+        training = prepared(replace(run, batch_size=images))
+        next(training)  # in which RAdam makes its moments
+        with Traffic() as counted:
+            next(training)
+        found.append(counted)
+    each = float(found[1].bytes - found[0].bytes)
+    return {"operations": found[0].operations, "bytes_per_image": each, "bytes_per_step": found[0].bytes - each}
 
 
 def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> tuple[float, str]:

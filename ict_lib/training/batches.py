@@ -1,7 +1,7 @@
 """Batches of a data set: each shard is drawn once, and read while the one before is in use."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice, pairwise
 
 import torch
 from torch import Tensor
@@ -37,20 +37,19 @@ class Batches:
 
     def _from(self, step: int) -> Iterator[Shard]:
         """Go through this process's shards of a step and of all that follow."""
-        chosen, generator = self._draw(step, self.group.rank)
-        while True:
-            for shard in range(self.group.rank, self.run.num_shards, self.group.processes):
-                x = self.data.batch(chosen, self.device, generator)
-                label = self.data.labels[chosen.to(self.device)] if self.run.conditional else None
-                current = Shard(x, label, generator, 1 / self.run.num_shards)
-                after = shard + self.group.processes
-                following = (step, after) if after < self.run.num_shards else (step + 1, self.group.rank)
-                chosen, generator = self._draw(*following)
-                self.data.prefetch(chosen)
-                yield current
-            step += 1
+        numbers = range(self.group.rank, self.run.num_shards, self.group.processes)
+        drawn = (self._draw(at, shard) for at in count(step) for shard in numbers)
+        for (chosen, generator), (following, _) in pairwise(drawn):
+            x = self.data.batch(chosen, self.device, generator)
+            label = self.data.labels[chosen.to(self.device, non_blocking=True)] if self.run.conditional else None
+            self.data.prefetch(following)
+            yield Shard(x, label, generator, 1 / self.run.num_shards)
 
     def _draw(self, step: int, shard: int) -> tuple[Tensor, torch.Generator]:
-        """Choose the samples of a shard, ``[shard]``, and make the source of its other random numbers."""
-        generator = stream(self.seed, step, shard)
-        return torch.randint(len(self.data), (self.run.shard_size,), generator=generator), generator
+        """Choose the samples of a shard, ``[shard]``, and make the source of its other random numbers.
+
+        They are pinned for CUDA, so that nothing waits for their way there.
+        """
+        generator, pinned = stream(self.seed, step, shard), self.device.type == "cuda"
+        size = (self.run.shard_size,)
+        return torch.randint(len(self.data), size, generator=generator, pin_memory=pinned), generator

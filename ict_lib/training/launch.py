@@ -229,9 +229,10 @@ class Launched(Iterator[Metrics]):
 
     def _environment(self) -> dict[str, str]:
         """Say how many threads a process has, where the library is, and who must not be outlived."""
-        threads = max(1, torch.get_num_threads() // self.run.processes)
+        threads = str(max(1, torch.get_num_threads() // self.run.processes))
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths, CALLER: str(os.getpid())}
+        own = {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+        own |= {"PYTHONPATH": paths, CALLER: str(os.getpid())}
         # A store of its own for each start: in a shared one processes would look for those before them.
         return os.environ | own | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 

@@ -152,8 +152,8 @@ def pairs_explorer(mixture: Mixture, seed: int = 0, most: int = 4096, shown: int
             Readout(f"mean of {most:,} pairs", _texts(clean.mean(dim=1)), "{}"),
             Readout("denoiser", _texts(mean), "{}"),
         ],
-        caption="Each thin line is a pair: it joins the noisy point to a clean one that it may come from. No single "
-        "line follows the trajectory (blue); their mean (dashed) touches it, at every noise level.",
+        caption="Each grey line is a pair: it joins the noisy point to a clean one that it may come from. None follows "
+        "the trajectory (blue), which sets out along their mean (dashed), at every noise level, and then bends away.",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ict_lib.config import variants_of
 from ict_lib.display.figures.reproduce import levels
@@ -89,6 +90,7 @@ def sweep_figure(
         ax.set(xlabel=title, xscale="log" if min(at.values()) > 0 else "linear", yscale="log")
         ax.set_xticks(list(at.values()), [short(value) for value in at.values()], fontsize=8)
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
         ax.yaxis.set_minor_formatter("{x:.2g}")
         ax.yaxis.set_major_formatter("{x:.2g}")
         ax.tick_params(axis="y", which="both", labelsize=9)

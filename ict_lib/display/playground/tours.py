@@ -11,7 +11,7 @@ TOURS = [
         "the floor?",
         "why": "CT's constants were made for trainings of 800,000 steps. Its teacher lags by hundreds of "
         "steps, which is little there and much here. Tuned for a short training it no longer "
-        "collapses. What still lies between tuned CT and iCT is the method.",
+        "collapses. What still lies between tuned CT and iCT these three constants do not explain.",
     },
     {
         "key": "teacher",
