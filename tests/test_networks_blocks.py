@@ -121,6 +121,7 @@ def test_the_normalisation_written_out_is_torchs_and_keeps_the_channels_last(cha
 
 def test_compiled_it_is_written_out_and_16_bits_are_summed_in_32():
     norm, seen = group_norm(8), []
+    torch.compiler.reset()
     compiled = torch.compile(norm, fullgraph=True, backend=lambda graph, _: seen.append(graph.code) or graph.forward)
     made = compiled(images(2, 8, 4, 4).half())
     assert made.dtype == torch.float32

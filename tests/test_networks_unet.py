@@ -143,6 +143,7 @@ def test_a_sample_does_not_see_the_others(kind):
 def test_compiles_as_one_graph(kind):
     here = {"attention_resolutions": (4,)} if kind != "small_unet" else {}
     network, given = build(kind, multipliers=(1, 2), **here), inputs()
+    torch.compiler.reset()  # other tests of this process count too
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     for mode in (network.train, network.eval):
         mode()

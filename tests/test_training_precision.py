@@ -353,6 +353,19 @@ def test_trap_9_a_compiled_network_drops_the_same_units_as_without_compilation()
         check(mutants.cpu_only_mask)
 
 
+def test_a_training_is_compiled_however_many_the_process_has_done_before(monkeypatch):
+    """Torch counts what it made of one function, whosever network it was, and then stops without an error."""
+    compile_it = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compile_it(network, backend="eager"))
+    torch._dynamo.utils.counters.clear()
+    for seed in (1, 2, 3):
+        model = build_model(small(network="mlp", network_options={"width": 8}), (1, 8, 8), 10, seed)
+        compile_passes(model)
+        with torch._dynamo.config.patch(recompile_limit=1), torch.no_grad():
+            model(torch.zeros(2, 1, 8, 8), torch.full((2,), 2.0))
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == seed
+
+
 # On a GPU: never run yet
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -107,6 +107,7 @@ def arrange(model: ConsistencyModel) -> ConsistencyModel:
 
 def compile_passes(*models: ConsistencyModel) -> None:
     """Let ``torch.compile`` make one program of each pass of the models, in place."""
+    torch.compiler.reset()  # it would count the programs of earlier trainings, and stop at eight
     for model in dict.fromkeys(models):
         model.network.compile()
 
