@@ -1,12 +1,14 @@
 """The figures of the ladder: `ict_lib.display.figures.ladder`."""
 
+import itertools
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from ict_lib.config import run_from
-from ict_lib.display.figures.ladder import apart, best_of_sweep, ladder_figure, short, sweep_figure, worth
+from ict_lib.display.figures.ladder import apart, best_of_sweep, by_chance, ladder_figure, short, sweep_figure, worth
 from ict_lib.run.study import Study
 from tests.test_display_baseline import images  # noqa: F401
 
@@ -56,6 +58,11 @@ def test_every_seed_is_a_dot_and_every_median_a_bar(drawn):
 )
 def test_ranges_are_apart_when_no_seed_of_one_side_reaches_the_other(first, second, parted):
     assert apart(first, second) == parted
+
+
+def test_of_all_orders_of_equal_seeds_two_are_apart():
+    orders = [(first, {*range(6)} - {*first}) for first in itertools.combinations(range(6), 3)]
+    assert by_chance(3) == sum(apart(*sides) for sides in orders) / len(orders) == 0.1
 
 
 def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(images):  # noqa: F811

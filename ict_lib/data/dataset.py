@@ -76,8 +76,8 @@ class Dataset:
         Raises:
             IndexError: if an index is out of range.
         """
-        place = self.pixels.device
-        rows = self._read(indices.cpu()) if self.stored else self.pixels[indices.to(place, non_blocking=True)]
+        here = indices.cpu() if self.stored else indices.to(self.pixels.device, non_blocking=True)
+        rows = self._read(here) if self.stored else self.pixels[here]
         rows = rows.to(device or rows.device, non_blocking=True)
         if self.flip and generator is not None:
             place, pinned = generator.device, rows.is_cuda and generator.device.type == "cpu"

@@ -52,14 +52,18 @@ def edits(
     return {name: (seen, torch.stack([answers(way, n) for n in counts])) for name, (seen, way) in ways.items()}
 
 
+def errors_of(found: dict[str, tuple[Tensor, Tensor]], images: Tensor) -> dict[str, list[float]]:
+    """Say of each way of :func:`edits` how far its answers are from the truth, root mean square, for each count."""
+    return {way: (a - images).square().flatten(1).mean(dim=1).sqrt().tolist() for way, (_, a) in found.items()}
+
+
 def edits_explorer(found: dict[str, tuple[Tensor, Tensor]], images: Tensor, counts: Sequence[int] = COUNTS) -> Explorer:
     """Show what :func:`edits` gives, for sliders that choose the edit and the number of levels."""
-    num, sheets, errors = len(images), [], []
+    num, sheets = len(images), []
     for seen, answers in found.values():
         columns = [torch.stack([seen, *tries, images], dim=1).flatten(0, 1) for tries in answers]  # each [num * 5, ...]
         sheets.append([grid(column, columns=5) for column in columns])
-        errors.append((answers - images).square().mean(dim=(1, 2, 3, 4, 5)).sqrt().tolist())
-    errors, steps = np.array(errors), np.array(counts, dtype=float)
+    errors, steps = np.array(list(errors_of(found, images).values())), np.array(counts, dtype=float)
     marks = [
         Line(steps, errors[:, None], label="distance of an answer from the digit", color=0),
         Points(steps[None, :, None], errors[..., None], size=10, color=1),

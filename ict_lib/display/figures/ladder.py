@@ -1,5 +1,6 @@
 """Figures of the chapter that climbs from CT to iCT, one technique at a time, and down again."""
 
+import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -52,6 +53,11 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
 def apart(first: Sequence[float], second: Sequence[float]) -> bool:
     """Tell whether all seeds of one side lie below all of the other."""
     return max(first) < min(second) or max(second) < min(first)
+
+
+def by_chance(seeds: int) -> float:
+    """Return how often variants that are alike are :func:`apart`, each with so many seeds."""
+    return 2 / math.comb(2 * seeds, seeds)
 
 
 def worth(study: Study, before: str, after: str, key: str) -> str:

@@ -56,7 +56,7 @@ class Playground {
     this.columns = [0, 1].map(buildColumn);
     this.slider = buildSlider({ label: "noise level σ of the nets", text: SIGMAS.map((one) => one.toPrecision(3)) }, 0, {
       get: () => [this.sigmaIndex()],
-      set: (_, [index]) => this.show(() => this.drawNets((this.state.sigma = SIGMAS[index]))),
+      set: (_, [index]) => { this.state.sigma = SIGMAS[index]; this.show(() => this.drawNets()); },
       save_changes() {},
     });
     this.parts = buildSlow();
@@ -164,7 +164,7 @@ class Playground {
       const texts = [step, scales, loss?.toPrecision(2) ?? "–", ...numbers.map((value) => value.toFixed(3))];
       readouts.forEach(({ value }, i) => { value.textContent = texts[i] ?? "–"; });
     });
-    this.drawNets(SIGMAS[this.sigmaIndex()]);
+    this.drawNets();
     this.curves.draw(state, snapshots, step);
     this.parts.place.hidden = !slow;
     named(this.slowButton, { "aria-pressed": String(slow) });
@@ -174,10 +174,10 @@ class Playground {
   }
 
   // What the slider moves, alone, as the rest takes longer than a frame.
-  drawNets(sigma) {
-    const crossings = (side) => this.session.pictures[side]?.net(sigma);
-    this.columns.forEach(({ clouds }, side) => drawNet(clouds[2].canvas, this.data, crossings(side), `--ict-${COLORS[side]}`));
-    this.slider.update([this.sigmaIndex()]);
+  drawNets() {
+    const index = this.sigmaIndex();
+    this.columns.forEach(({ clouds }, side) => drawNet(clouds[2].canvas, this.data, this.session.pictures[side]?.net(SIGMAS[index]), `--ict-${COLORS[side]}`));
+    this.slider.update([index]);
   }
 
   async copy(text, what) {
