@@ -17,6 +17,7 @@ axe.run(document, {resultTypes: ['violations']}).then((found) => done(found.viol
 SHOWN = """
 const root = document.querySelector('.ict-playground');
 return { ...root.dataset, status: root.querySelector('.ict-status').textContent, hash: location.hash,
+  lit: [...root.querySelectorAll('.ict-parts li')].findIndex((li) => li.hasAttribute('aria-current')),
   readouts: [...root.querySelectorAll('.ict-readout strong')].map((one) => one.textContent),
   pictures: [...root.querySelectorAll('.ict-cloud canvas')].map((canvas) => canvas.toDataURL()) };
 """
@@ -139,17 +140,16 @@ def test_slow_motion_lights_the_parts_of_one_step_in_the_order_of_the_code(brows
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
     )
     press(browser, "Slow motion")  # with reduced motion it waits for the reader after each part
-    lit = "return [...document.querySelectorAll('.ict-parts li')].findIndex((li) => li.hasAttribute('aria-current'))"
-    wait(browser, lambda now: now["playing"] == "false" and browser.execute_script(lit) == 0)
+    wait(browser, lambda now: now["playing"] == "false" and now["lit"] == 0)
     for part in range(1, 11):
         press(browser, "Step")
-        wait(browser, lambda now, part=part: browser.execute_script(lit) == part)
+        wait(browser, lambda now, part=part: now["lit"] == part)
     values = [one.text for one in browser.find_elements("css selector", ".ict-parts span")]
     assert values[:4] == ["N = 2", "N = 11", "1 pairs", "10 pairs"]
     assert values[-2:] == ["step 1 done", "step 1 done"]
     assert values[6] == values[7], "both runs see the same noise"
     press(browser, "Step")
-    assert wait(browser, lambda now: browser.execute_script(lit) == 0)["step"] == "2"
+    assert wait(browser, lambda now: now["lit"] == 0)["step"] == "2"
 
 
 def test_switches_change_the_recipe_and_refuse_what_is_none(browser, page):
