@@ -37,7 +37,8 @@ def slow_levels(recipe, num_scales):
     low, high = recipe.sigma_min ** (1 / recipe.rho), recipe.sigma_max ** (1 / recipe.rho)
     sigmas = [(low + i / (num_scales - 1) * (high - low)) ** recipe.rho for i in range(num_scales)]
     pairs = list(itertools.pairwise(sigmas))
-    weight = [1 / (b - a) if recipe.weighting == "inverse_gap" else 1.0 for a, b in pairs]
+    power = {"uniform": 0, "inverse_root_gap": 0.5, "inverse_gap": 1}[recipe.weighting]
+    weight = [1 / (b - a) ** power for a, b in pairs]
     normal = NormalDist(recipe.p_mean, recipe.p_std)
     drawn = recipe.noise_schedule == "lognormal"
     mass = [normal.cdf(math.log(b)) - normal.cdf(math.log(a)) if drawn else 1.0 for a, b in pairs]

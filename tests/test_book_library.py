@@ -19,6 +19,7 @@ PUBLIC = [
     "l1",
     "lpips",
     "inverse_gap",
+    "inverse_root_gap",
     "uniform",
     "ema_decay",
     "ConsistencyModel",

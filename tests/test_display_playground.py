@@ -89,7 +89,7 @@ def tables() -> dict:
     const of_grid = (f) => [2, 11, 151, 1281].map((n) => [...f(karras_sigmas(n))]);
     result = {
       grid: of_grid((sigmas) => sigmas),
-      weighting: ["uniform", "inverse_gap"].map((name) => of_grid(techniques.weighting[name])),
+      weighting: ["uniform", "inverse_root_gap", "inverse_gap"].map((name) => of_grid(techniques.weighting[name])),
       pmf: ["uniform", "lognormal"].map((name) => of_grid(techniques.noise_schedule[name])),
       scales: given.curricula.map(([curriculum, ends]) =>
         given.steps.map((k) => techniques.num_scales_at({ curriculum, ...ends }, k, 1000))),
@@ -107,7 +107,7 @@ def test_grid_weights_and_probabilities_are_the_librarys(tables):
     for i, n in enumerate((2, 11, 151, 1281)):
         sigmas = karras_sigmas(n)
         close(tables["grid"][i], sigmas, rtol=1e-12)
-        for j, name in enumerate(("uniform", "inverse_gap")):
+        for j, name in enumerate(("uniform", "inverse_root_gap", "inverse_gap")):
             close(tables["weighting"][j][i], weighting.CHOICES[name](sigmas), rtol=1e-9)
         for j, name in enumerate(("uniform", "lognormal")):
             close(tables["pmf"][j][i], noise_schedule.CHOICES[name](sigmas), rtol=1e-9)

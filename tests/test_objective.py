@@ -59,7 +59,7 @@ def test_loss_and_gradient_against_the_slow_loss(name, step):
 # Value from the paper
 
 
-@pytest.mark.parametrize("recipe", [CT, ICT])
+@pytest.mark.parametrize("recipe", [CT, ICT, replace(ICT, weighting="inverse_root_gap")])
 def test_eleven_levels_are_ten_pairs_with_their_weights_and_probabilities(recipe):
     pairs = levels(recipe, 11, CPU)
     sigmas, weight, probability = slow_levels(recipe, 11)

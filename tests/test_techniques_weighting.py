@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ict_lib.grid import karras_sigmas
-from ict_lib.techniques.weighting import inverse_gap, uniform
+from ict_lib.techniques.weighting import inverse_gap, inverse_root_gap, uniform
 from tests import mutants
 
 # Value from the paper
@@ -52,6 +52,11 @@ def test_ct_weighs_all_pairs_alike():
     assert uniform(karras_sigmas(151)).tolist() == [1.0] * 150
 
 
+def test_the_root_lies_halfway():
+    sigmas = karras_sigmas(41)
+    torch.testing.assert_close(inverse_root_gap(sigmas) ** 2, inverse_gap(sigmas) * uniform(sigmas))
+
+
 # Independent slow reference
 
 
@@ -64,7 +69,7 @@ def test_against_a_loop():
 # Shapes and dtypes
 
 
-@pytest.mark.parametrize("weighting", [inverse_gap, uniform])
+@pytest.mark.parametrize("weighting", [inverse_gap, inverse_root_gap, uniform])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_and_dtype(weighting, dtype):
     weights = weighting(karras_sigmas(7).to(dtype))
@@ -75,7 +80,7 @@ def test_shape_and_dtype(weighting, dtype):
 # Errors and gradients
 
 
-@pytest.mark.parametrize("weighting", [inverse_gap, uniform])
+@pytest.mark.parametrize("weighting", [inverse_gap, inverse_root_gap, uniform])
 @pytest.mark.parametrize("sigmas", [[3.0, 2.0], [1.0, 1.0], [1.0], [[1.0, 2.0]], [-1.0, 1.0], [1.0, math.nan]])
 def test_what_is_no_ascending_grid_is_refused(weighting, sigmas):
     with pytest.raises(ValueError, match="sigmas"):

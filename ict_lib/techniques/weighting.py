@@ -21,6 +21,14 @@ def inverse_gap(sigmas: Tensor) -> Tensor:
     return 1 / sigmas.diff()
 
 
+def inverse_root_gap(sigmas: Tensor) -> Tensor:
+    r"""Halfway from :func:`uniform` to :func:`inverse_gap`: the same gap to the power 1/2, as a trial.
+
+    .. math:: \lambda(\sigma_i) = (\sigma_{i+1} - \sigma_i)^{-1/2}
+    """
+    return inverse_gap(sigmas).sqrt()
+
+
 def uniform(sigmas: Tensor) -> Tensor:
     r"""The same weight for every pair, :math:`\lambda(\sigma_i) = 1`.
 
@@ -30,4 +38,4 @@ def uniform(sigmas: Tensor) -> Tensor:
     return torch.ones_like(sigmas[1:])
 
 
-CHOICES = {"uniform": uniform, "inverse_gap": inverse_gap}
+CHOICES = {"uniform": uniform, "inverse_root_gap": inverse_root_gap, "inverse_gap": inverse_gap}

@@ -106,9 +106,10 @@ def sweep_figure(
 
 
 def swept(study: Study, field: str, variants: Sequence[str]) -> dict[str, float]:
-    """Map variants to their value of a field of the recipe, which ascends."""
-    recipes = variants_of(study.run)
-    return dict(sorted(((name, getattr(recipes[name].recipe, field)) for name in variants), key=lambda pair: pair[1]))
+    """Map variants to their value of a field of the run or its recipe, which ascends."""
+    runs = {name: variants_of(study.run)[name] for name in variants}
+    values = {name: getattr(run if hasattr(run, field) else run.recipe, field) for name, run in runs.items()}
+    return dict(sorted(values.items(), key=lambda pair: pair[1]))
 
 
 def short(value: float) -> str:

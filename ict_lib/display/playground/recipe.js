@@ -1,5 +1,4 @@
-// A recipe: one field a design choice, and the ladder from CT to iCT, as ict_lib/recipe.py has them.
-// Two things are not here: dropout, since this network has none, and LPIPS, which is for images.
+// One field a design choice, and the ladder, as in ict_lib/recipe.py, but for LPIPS and dropout (none in this network).
 
 export const ICT = {
   weighting: "inverse_gap", // 3.1
@@ -36,8 +35,8 @@ for (const [field, name] of Object.entries(RUNGS)) { // without the last it is t
 }
 
 export const CHOICES = {
-  weighting: ["uniform", "inverse_gap"], teacher: ["ema", "student"], distance: ["squared_l2", "l1", "pseudo_huber"],
-  curriculum: ["square_root", "doubling"], noise_schedule: ["uniform", "lognormal"],
+  weighting: ["uniform", "inverse_root_gap", "inverse_gap"], distance: ["squared_l2", "l1", "pseudo_huber"],
+  teacher: ["ema", "student"], curriculum: ["square_root", "doubling"], noise_schedule: ["uniform", "lognormal"],
 };
 export const RANGES = { // far around every value that learns; whole numbers for s0 and s1
   fourier_scale: [1e-4, 1000], s0: [2, 1280], s1: [2, 1280], mu0: [0.001, 0.999], learning_rate: [1e-6, 0.1],
@@ -59,8 +58,8 @@ export function override(recipe, field, value) {
   const ends = field === "s0" || field === "s1";
   const read = choices ? value : ends && (value === null || value === "") ? null : number(field, RANGES[field], ends)(value);
   const changed = { ...recipe, [field]: read };
-  const [s0, s1] = changed.curriculum === "doubling" ? [10, 1280] : [2, 150];
-  const [start, end] = [changed.s0 ?? s0, changed.s1 ?? s1];
+  const { s0, s1 } = changed;
+  const [start, end] = changed.curriculum === "doubling" ? [s0 ?? 10, s1 ?? 1280] : [s0 ?? 2, s1 ?? 150];
   if (start > end) throw new Error(`s0 = ${start} is above s1 = ${end}`);
   return changed;
 }

@@ -3,6 +3,7 @@
 // 3.1: how much each pair of neighbouring levels counts, [N] -> [N - 1].
 export const weighting = {
   uniform: (sigmas) => new Float64Array(sigmas.length - 1).fill(1),
+  inverse_root_gap: (sigmas) => pairwise(sigmas, (lo, hi) => (hi - lo) ** -0.5),
   inverse_gap: (sigmas) => pairwise(sigmas, (lo, hi) => 1 / (hi - lo)),
 };
 
