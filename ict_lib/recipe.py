@@ -18,7 +18,7 @@ class Recipe:
         ValueError: if a value has the wrong type or leaves its range (``RANGES``), with the rule.
     """
 
-    weighting: Literal["uniform", "inverse_root_gap", "inverse_gap"] = "inverse_gap"  # 3.1: of the pairs of noise levels
+    weighting: Literal["uniform", "inverse_root_gap", "inverse_gap"] = "inverse_gap"  # 3.1: of the pairs of levels
     fourier_scale: float = 0.02  # 3.1: of the noise embedding
     dropout: float = 0.3  # 3.1: rate, with one mask for student and teacher
     teacher: Literal["ema", "student"] = "student"  # 3.2: the student without gradient, or its moving average

@@ -321,12 +321,17 @@ def test_a_sweep_changes_one_field_of_ict_as_the_toys_ladder_has_it(name):
     runs = variants_of(run_of(name))
     whole = variants_of(run_of("toy/ladder"))["ring.ict"].to_dict()
     said = {"name", "recipe", "preset", "seeds"}
+    settings = {label: {k: v for k, v in one.to_dict().items() if k not in said} for label, one in runs.items()}
+    assert settings["ict"] == {k: v for k, v in whole.items() if k not in said}
     for label, one in runs.items():
-        assert {k: v for k, v in one.to_dict().items() if k not in said} == {
-            k: v for k, v in whole.items() if k not in said
-        }
         changed = {k for k, v in asdict(one.recipe).items() if v != getattr(runs["ict"].recipe, k)}
-        assert len(changed) == (label != "ict") or changed == {"s0", "s1"}
+        changed |= {k for k, v in settings[label].items() if v != settings["ict"][k]}
+        if label.startswith("same-"):  # as many points seen, and averaged over as many
+            assert changed == {"batch_size", "steps", "evaluate_every", "ema_decay"}
+            assert one.batch_size * one.steps == runs["ict"].batch_size * runs["ict"].steps
+            assert one.ema_decay == pytest.approx(runs["ict"].ema_decay ** (one.batch_size / 64), abs=1e-4)
+        else:
+            assert len(changed) == (label != "ict") or changed == {"s0", "s1"}
     published = asdict(runs["ict"].recipe)
     ends = {"s0": 10, "s1": 1280, "huber_c": pytest.approx(distance.huber_c(2), rel=1e-4)}
     wanted = {k: ends[k] if k in ends and published[k] is not None else v for k, v in whole["recipe"].items()}

@@ -11,7 +11,14 @@ from ict_lib.display.figures.reproduce import levels
 from ict_lib.run.study import SAMPLES, Study
 
 
-def study_explorer(study: Study, key: str, label: str, variants: Sequence[str] = (), floor: float = 0.0) -> Explorer:
+def study_explorer(
+    study: Study,
+    key: str,
+    label: str,
+    variants: Sequence[str] = (),
+    floor: float = 0.0,
+    floor_label: str = "fresh data",
+) -> Explorer:
     """Step through the variants of a study: samples from the same noise, and a distance of all seeds.
 
     Args:
@@ -19,7 +26,8 @@ def study_explorer(study: Study, key: str, label: str, variants: Sequence[str] =
         key: of the distance, such as ``frechet_features_1_step``.
         label: what the distance is.
         variants: in the order of the slider; all of the study's where there are none.
-        floor: what fresh data have, drawn as a dashed line; 0 for none.
+        floor: what a number is compared with, drawn as a dashed line; 0 for none.
+        floor_label: what that is.
     """
     variants = list(variants) or list(study.run.variants)
     values = [study.result(key, variant) for variant in variants]
@@ -27,7 +35,7 @@ def study_explorer(study: Study, key: str, label: str, variants: Sequence[str] =
     seeds = np.array([[*found, *[np.nan] * (most - len(found))] for found in values]).T  # [seed, variant]
     place, now = np.arange(1, len(variants) + 1, dtype=float), np.arange(1, len(variants) + 1)[:, None]
     marks = [Points(place, row, size=5, color=0) for row in seeds]
-    marks += [Line(place, np.full(len(place), floor), label="fresh data", color=2, dashed=True)] if floor else []
+    marks += [Line(place, np.full(len(place), floor), label=floor_label, color=2, dashed=True)] if floor else []
     marks += [Points(now * np.ones(most), seeds.T, size=10, color=1)]
     axes = {"x_label": "position of the slider", "y_label": label, "y_scale": "log"}
     return Explorer(
