@@ -114,10 +114,10 @@ def test_a_field_that_is_not_above_zero_has_a_plain_axis(sweep):
 
 def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     names = list(sweep.run.variants)
-    said = best_of_sweep(sweep, "sliced_1_step", "p_std", names)
-    assert said == "lowest at 1, 0.435 (0.42 to 0.45), not parted from 2"
-    alone = best_of_sweep(sweep, "sliced_1_step", "p_std", ["std-0.5", "std-1.0"])
-    assert alone.endswith("(0.42 to 0.45), apart from all others")
+    said = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", names)})
+    assert said.startswith("P_std, 1 step: lowest at 1, 0.435 (0.42 to 0.45), not parted from 2; P_std, 2 steps: ")
+    alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", ["std-0.5", "std-1.0"])})
+    assert "(0.42 to 0.45), apart from all others; " in alone
 
 
 def test_swept_values_are_written_short():

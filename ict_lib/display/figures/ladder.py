@@ -1,14 +1,14 @@
 """Figures of the chapter that climbs from CT to iCT, one technique at a time, and down again."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from ict_lib.config import variants_of
+from ict_lib.config import Run, variants_of
 from ict_lib.display.figures.reproduce import levels
 from ict_lib.display.plots import show_grid
 from ict_lib.run.record import spread
@@ -16,6 +16,8 @@ from ict_lib.run.study import SAMPLES, Study
 
 COLUMNS = 4  # of a sheet of 20 that are shown
 STEPS = {"1 step": "1_step", "2 steps": "2_steps"}
+Field = str | Callable[[Run], float]  # of the recipe, or what is swept of a run
+Panels = dict[str, tuple[Field, Sequence[str]]]  # what stands under a panel -> what is swept, and the variants
 
 
 def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], floor: float) -> Figure:
@@ -66,17 +68,14 @@ def worth(study: Study, before: str, after: str, key: str) -> str:
     return f"{np.median(sides[0]) / np.median(sides[1]):.2f}{'' if apart(*sides) else ', overlap'}"
 
 
-def sweep_figure(
-    study: Study, key: str, label: str, panels: dict[str, tuple[str, Sequence[str]]], floor: float
-) -> Figure:
-    """Draw a distance over a field of the recipe, in one step and in two: a dot a seed, a line through the medians.
+def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: float) -> Figure:
+    """Draw a distance over what is swept, in one step and in two: a dot a seed, a line through the medians.
 
     Args:
         study: with these variants done.
         key: of the distance without its steps, such as ``sliced_wasserstein``.
         label: what the distance is.
-        panels: what stands under a panel -> the field, and the variants; where ``ict`` is among them, its value is
-            marked by a dotted line.
+        panels: from left to right; where ``ict`` is among the variants, its value is marked by a dotted line.
         floor: what fresh data have.
 
     Returns:
@@ -105,10 +104,10 @@ def sweep_figure(
     return fig
 
 
-def swept(study: Study, field: str, variants: Sequence[str]) -> dict[str, float]:
-    """Map variants to their value of a field of the run or its recipe, which ascends."""
+def swept(study: Study, field: Field, variants: Sequence[str]) -> dict[str, float]:
+    """Map variants to what is swept, which ascends."""
     runs = {name: variants_of(study.run)[name] for name in variants}
-    values = {name: getattr(run if hasattr(run, field) else run.recipe, field) for name, run in runs.items()}
+    values = {name: field(run) if callable(field) else getattr(run.recipe, field) for name, run in runs.items()}
     return dict(sorted(values.items(), key=lambda pair: pair[1]))
 
 
@@ -117,10 +116,27 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def best_of_sweep(study: Study, key: str, field: str, variants: Sequence[str]) -> str:
-    """Say at which value of a field the median is lowest, and which values the seeds do not part from that."""
+def best_of_sweep(study: Study, key: str, panels: Panels) -> str:
+    """Say of each panel of a sweep where the median is lowest, and which values the seeds do not part from that."""
+    return "; ".join(
+        f"{title}, {steps}: {_best(study, f'{key}_{ending}', *panel)}"
+        for title, panel in panels.items()
+        for steps, ending in STEPS.items()
+    )
+
+
+def _best(study: Study, key: str, field: Field, variants: Sequence[str]) -> str:
     at = swept(study, field, variants)
     best = min(at, key=lambda name: np.median(study.result(key, name)))
     close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
     parted = f"not parted from {', '.join(close)}" if close else "apart from all others"
     return f"lowest at {short(at[best])}, {spread(study.result(key, best))}, {parted}"
+
+
+def about_sweep(study: Study) -> str:
+    """Say how a sweep on points was made."""
+    run = study.run
+    return (
+        f"`make run RUN={run.name}`: the {run.data}, {run.steps:,} steps of {run.batch_size} points, {len(run.seeds)} "
+        "seeds a value; the dashed line is what fresh data have"
+    )
