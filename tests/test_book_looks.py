@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from tests.test_book_pages import CHAPTERS, PAGES, base, complaints, open_page, set_theme, violations, weights_on
+from tests.test_book_pages import (
+    CHAPTERS,
+    PAGES,
+    base,
+    complaints,
+    look_at,
+    open_page,
+    set_theme,
+    violations,
+    weights_on,
+)
 
 __all__ = ["base"]  # a fixture
 
@@ -32,9 +42,9 @@ def test_page_is_light(browser, served_book, built_book, page):
     assert loaded - weights_on(built_book, page) - read <= 1_500_000
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("page", CHAPTERS, scope="module")
 def test_every_picture_is_said_in_words(browser, served_book, page):
-    open_page(browser, served_book, page)
+    look_at(browser, served_book, page)
     said = browser.execute_script("return [...document.querySelectorAll('.cell_output img')].map((image) => image.alt)")
     assert [words for words in said if len(words) <= 40 or ".png" in words] == []
 
@@ -51,19 +61,17 @@ CODE, TABLES = ".bd-article pre", ".bd-article :is(.text_html:has(table), .pst-s
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_code_and_tables_fit_the_column_and_the_paper(browser, served_book, emulate, page):
+    open_page(browser, served_book, page)
+    emulate(400)
+    assert not browser.execute_script(WIDER, CODE)
+    browser.execute_script(
+        "for (const fold of document.querySelectorAll('details')){ fold.removeAttribute('name'); fold.open = true; }"
+    )
     for width, medium in ((1300, "screen"), (720, "print")):
         emulate(width, medium)
-        open_page(browser, served_book, page)
-        browser.execute_script(
-            "for (const fold of document.querySelectorAll('details'))"
-            "{ fold.removeAttribute('name'); fold.open = true; }"
-        )
         assert not browser.execute_script(WIDER, f"{CODE}, {TABLES}"), medium
     cells = "return [...document.querySelectorAll('.bd-article td')].map((e) => e.textContent.trim())"
     assert not [words for words in browser.execute_script(cells) if words.endswith("...")]  # as pandas cuts them
-    emulate(400)
-    open_page(browser, served_book, page)
-    assert not browser.execute_script(WIDER, CODE)
 
 
 @pytest.mark.parametrize("page", CHAPTERS)

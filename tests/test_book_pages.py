@@ -69,12 +69,20 @@ return found;
 
 def open_page(browser, base: str, page: str) -> None:
     """Load a page afresh, with empty logs, and wait until it stands still."""
+    browser.untouched = None
     browser.get("about:blank")
     for log in ("performance", "browser"):
         browser.get_log(log)
     browser.get(f"{base}/{page}.html".removesuffix("#.html"))
     error = browser.execute_async_script(WAIT_FOR_PAGE)
     assert error is None, error
+
+
+def look_at(browser, base: str, page: str) -> None:
+    """Load a page, unless it is there and all since have only looked at it, too."""
+    if getattr(browser, "untouched", None) != (base, page):
+        open_page(browser, base, page)
+        browser.untouched = (base, page)
 
 
 def requests(browser) -> list[str]:
@@ -88,23 +96,27 @@ def complaints(browser) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
 
-@pytest.fixture(params=["http", "file"])
+@pytest.fixture(scope="module", params=["http", "file"])
 def base(request: pytest.FixtureRequest, built_book: Path, served_book: str) -> str:
     return served_book if request.param == "http" else built_book.as_uri()
 
 
-@pytest.mark.parametrize("page", PAGES)
+# Tests that only look at a page share its loading: the scope of the parameter puts them one after another.
+
+
+@pytest.mark.parametrize("page", PAGES, scope="module")
 def test_page_is_quiet_and_asks_nobody_outside(browser, base, page):
-    open_page(browser, base, page)
+    browser.untouched = None  # its logs are wanted
+    look_at(browser, base, page)
     own = (base + "/", "data:", "blob:", "about:")
     outside = [url for url in requests(browser) if not url.startswith(own)]
     assert not outside
     assert not complaints(browser)
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("page", CHAPTERS, scope="module")
 def test_formulas_are_typeset_and_begin_at_their_left_end(browser, base, page):
-    open_page(browser, base, page)
+    look_at(browser, base, page)
     bare = browser.execute_script(
         "return [...document.querySelectorAll('.math')]"
         ".filter((e) => !e.querySelector('mjx-math').getBoundingClientRect().width || !e.querySelector('math'))"
@@ -134,18 +146,18 @@ def set_theme(browser, theme: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("page", [*PAGES, "search.html?q=teacher#"])
+@pytest.mark.parametrize("page", [*PAGES, "search.html?q=teacher#"], scope="module")
 def test_page_is_accessible_and_legible(browser, served_book, page, theme):
-    open_page(browser, served_book, page)
+    look_at(browser, served_book, page)
     set_theme(browser, theme)
     assert not violations(browser)
     assert not browser.execute_script(CONTRAST)
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("page", CHAPTERS, scope="module")
 def test_page_fits_a_narrow_screen(browser, served_book, emulate, page):
+    look_at(browser, served_book, page)
     emulate(400)
-    open_page(browser, served_book, page)
     sizes = browser.execute_script(
         "const article = document.querySelector('article.bd-article');"
         "return [document.documentElement.scrollWidth, article.scrollWidth - article.clientWidth]"
@@ -232,15 +244,18 @@ def test_sliders_move_their_pictures(browser, base, built_book, page):
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_a_link_opens_each_figure_as_it_was(browser, base, built_book, page):
-    for number, spec in enumerate(saved_explorers(built_book, page), 1):
-        index = [len(slider["text"]) - 1 for slider in spec["sliders"]]
-        open_page(browser, base, f"{page}.html#figure-{number}={','.join(map(str, index))}#")
-        figure = browser.find_elements("css selector", ".ict-explorer:not(.ict-live, .ict-playground)")[number - 1]
-        assert positions(figure) == index
-        check_texts(figure, spec, index)
-        seen = "const {top, bottom} = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0"
-        assert browser.execute_script(seen, figure)
-        assert figure.find_element("css selector", ".ict-link button").is_displayed()
+    specs = saved_explorers(built_book, page)
+    ends = [[len(slider["text"]) - 1 for slider in spec["sliders"]] for spec in specs]
+    places = [f"figure-{number}={','.join(map(str, index))}" for number, index in enumerate(ends, 1)]
+    seen = "const {top, bottom} = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0"
+    for first in {0, len(specs) - 1} if specs else ():  # the address names all; the page scrolls to the first in it
+        open_page(browser, base, f"{page}.html#{'&'.join(places[first:] + places[:first])}#")
+        figures = browser.find_elements("css selector", ".ict-explorer:not(.ict-live, .ict-playground)")
+        for figure, spec, index in zip(figures, specs, ends, strict=True):
+            assert positions(figure) == index
+            check_texts(figure, spec, index)
+        assert browser.execute_script(seen, figures[first])
+        assert figures[first].find_element("css selector", ".ict-link button").is_displayed()
     assert not complaints(browser)
 
 
