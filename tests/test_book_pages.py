@@ -142,7 +142,13 @@ def violations(browser, place: str = "html") -> list[str]:
 
 
 def set_theme(browser, theme: str) -> None:
-    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    """Change the theme, and wait until the colours have faded over."""
+    browser.execute_async_script(
+        "document.documentElement.dataset.theme = arguments[0]; const done = arguments[1];"
+        "requestAnimationFrame(() => requestAnimationFrame(() =>"
+        "Promise.allSettled(document.getAnimations().map((one) => one.finished)).then(() => done())))",
+        theme,
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -134,9 +134,9 @@ def _best(study: Study, key: str, field: Field, variants: Sequence[str]) -> str:
 
 
 def about_sweep(study: Study) -> str:
-    """Say how a sweep on points was made."""
+    """Say how a sweep was made."""
     run = study.run
     return (
-        f"`make run RUN={run.name}`: the {run.data}, {run.steps:,} steps of {run.batch_size} points, {len(run.seeds)} "
+        f"`make run RUN={run.name}`: the {run.data}, {run.steps:,} steps of {run.batch_size} samples, {len(run.seeds)} "
         "seeds a value; the dashed line is what fresh data have"
     )
