@@ -230,6 +230,14 @@ def test_ticks_are_few_ascend_and_say_what_they_are(scale, limits, most):
         np.testing.assert_allclose(np.diff(values), values[1] - values[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("limits", "whole"), [((0.9, 3.1), [1, 2, 3]), ((0.8, 4.2), [1, 2, 3, 4]), ((0, 40), None)])
+def test_ticks_of_a_count_are_whole(limits, whole):
+    found = run_js('result = ticks(given.limits, "count", 7);', limits=limits)
+    values = [tick["value"] for tick in found]
+    assert values == whole or (whole is None and all(float(value).is_integer() for value in values))
+    assert len(values) >= 3
+
+
 # In a browser
 
 SHOW = """

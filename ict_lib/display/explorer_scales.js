@@ -36,7 +36,7 @@ export function ticks([low, high], scale, most) {
     const found = logTicks(low, high, most);
     if (found.length >= 2) return found;
   }
-  return linearTicks(low, high, most);
+  return linearTicks(low, high, scale === "count" ? Math.min(most, Math.ceil(high - low)) : most);
 }
 
 function linearTicks(low, high, most) {

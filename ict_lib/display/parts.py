@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-SCALES = ("linear", "log")
+SCALES = ("linear", "count", "log")
 NUM_COLORS = 6
 
 
@@ -141,7 +141,7 @@ class Panel:
     y_label: str = ""  # what the vertical axis shows
     x_range: tuple[float, float] | None = None  # (low, high); from the data of all positions where None
     y_range: tuple[float, float] | None = None  # as ``x_range``
-    x_scale: str = "linear"  # "linear" or "log"
+    x_scale: str = "linear"  # "linear", "count" (the same, with whole numbers), or "log"
     y_scale: str = "linear"  # as ``x_scale``
     square: bool = False  # whether the plot is as high as it is wide
 

@@ -37,7 +37,7 @@ def study_explorer(
     marks = [Points(place, row, size=5, color=0) for row in seeds]
     marks += [Line(place, np.full(len(place), floor), label=floor_label, color=2, dashed=True)] if floor else []
     marks += [Points(now * np.ones(most), seeds.T, size=10, color=1)]
-    axes = {"x_label": "position of the slider", "y_label": label, "y_scale": "log"}
+    axes = {"x_label": "position of the slider", "x_scale": "count", "y_label": label, "y_scale": "log"}
     return Explorer(
         sliders=[Slider("variant", variants, start=len(variants) - 1)],
         panels=[_samples(study, variants), Panel(marks, title="All seeds", **axes)],

@@ -73,7 +73,8 @@ def patients_explorer(patients: Sequence[Patient], healthy: Sequence[Patient], d
     marks = [Area(at, band[1], low=band[0], color=2, label="healthy, all seeds")]
     marks += [Line(at, np.full(len(at), floor), color=5, dashed=True, label="fresh data")]
     marks += [Points(at, far.T[None], size=6, color=0), Points(at[:, None, None], far[..., None], size=11, color=1)]
-    axes = {"x_label": "fault, in the order of the slider", "y_label": "sliced Wasserstein distance", "y_scale": "log"}
+    axes = {"x_label": "fault, in the order of the slider", "x_scale": "count"}
+    axes |= {"y_label": "sliced Wasserstein distance", "y_scale": "log"}
     return Explorer(
         sliders=[Slider("fault", [one.name for one in patients]), Slider("network evaluations", [1, 2])],
         panels=[Panel(cloud, title="Samples of the average", **ends), Panel(marks, title="All of them", **axes)],
