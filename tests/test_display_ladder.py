@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from ict_lib.config import run_from
-from ict_lib.display.figures.ladder import apart, best_of_sweep, by_chance, ladder_figure, short, sweep_figure, worth
+from ict_lib.display.figures.ladder import (
+    apart,
+    best_of_sweep,
+    by_chance,
+    ladder_figure,
+    short,
+    sweep_figure,
+    verdict,
+    worth,
+)
 from ict_lib.run.study import Study
 from tests.test_display_baseline import images  # noqa: F401
 
@@ -110,6 +119,13 @@ def test_a_field_that_is_not_above_zero_has_a_plain_axis(sweep):
     dotted = [[line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] for ax in fig.axes]
     assert dotted == [[-1.1], []]
     plt.close(fig)
+
+
+def test_a_verdict_needs_two_seeds_a_side():
+    assert verdict([1.0, 2.0], [0.5, 0.9]) == "lower, apart"
+    assert verdict([1.0, 2.0], [0.5, 1.1]) == "lower, overlapping"
+    assert verdict([1.0, 2.0], [2.1, 3.0]) == "not lower, apart"
+    assert verdict([1.0, 2.0], [0.5]) == "lower (one seed, so not parted)"
 
 
 def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):

@@ -62,6 +62,14 @@ def by_chance(seeds: int) -> float:
     return 2 / math.comb(2 * seeds, seeds)
 
 
+def verdict(before: Sequence[float], after: Sequence[float]) -> str:
+    """Say whether a change lowers the median over the seeds, and whether they part both sides: ``lower, apart``."""
+    lower = "lower" if np.median(after) < np.median(before) else "not lower"
+    if min(len(before), len(after)) < 2:
+        return f"{lower} (one seed, so not parted)"
+    return f"{lower}, {'apart' if apart(before, after) else 'overlapping'}"
+
+
 def worth(study: Study, before: str, after: str, key: str) -> str:
     """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap."""
     sides = study.result(key, before), study.result(key, after)
