@@ -125,15 +125,16 @@ def short(value: float) -> str:
 
 
 def best_of_sweep(study: Study, key: str, panels: Panels) -> str:
-    """Say of each panel of a sweep where the median is lowest, and which values the seeds do not part from that."""
+    """Say what is :func:`lowest` in each panel of a sweep."""
     return "; ".join(
-        f"{title}, {steps}: {_best(study, f'{key}_{ending}', *panel)}"
+        f"{title}, {steps}: {lowest(study, f'{key}_{ending}', *panel)}"
         for title, panel in panels.items()
         for steps, ending in STEPS.items()
     )
 
 
-def _best(study: Study, key: str, field: Field, variants: Sequence[str]) -> str:
+def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str:
+    """Say at which value the median is lowest, and which values the seeds do not part from that."""
     at = swept(study, field, variants)
     best = min(at, key=lambda name: np.median(study.result(key, name)))
     close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
