@@ -3,7 +3,8 @@
 from typing import Any
 
 from ict_lib.checks import require, require_known
-from ict_lib.config import run_from
+from ict_lib.config import Run, run_from
+from ict_lib.techniques.curriculum import num_scales_at
 
 TAKEN_OUT = {  # chapter -> what it takes out of iCT, CT's choice in its place; labels as in runs/digits/ladder.yaml
     "weighting": {"ict-uniform-weighting": {"weighting": "uniform"}},
@@ -13,6 +14,13 @@ TAKEN_OUT = {  # chapter -> what it takes out of iCT, CT's choice in its place; 
     "curriculum": {"ict-square-root": {"curriculum": "square_root"}},
     "noise_levels": {"ict-uniform-noise": {"noise_schedule": "uniform"}},
 }
+
+
+def _fair_mu0(run: Run) -> float:
+    """Return mu0 of the run, or less where an EMA teacher would lag more than a hundredth of the run at the end."""
+    first, last = (num_scales_at(run.recipe, step, run.steps) for step in (0, run.steps))
+    most = max(1 - 100 / run.steps, 1e-6)  # decay at the end of a teacher that lags as long as that
+    return min(run.recipe.mu0, round(max(most ** (last / first), 1e-6), 6))
 
 
 def study_of(values: dict[str, Any], chapter: str) -> dict[str, Any]:
@@ -34,6 +42,8 @@ def study_of(values: dict[str, Any], chapter: str) -> dict[str, Any]:
     for changes in out.values():
         for field, value in changes.items():
             require(getattr(run.recipe, field) != value, f"recipe.{field}", value, "iCT's in a run for this chapter,")
+    if chapter == "teacher":
+        out["ict-ema"] = out["ict-ema"] | {"mu0": _fair_mu0(run)}
     return {
         "name": "/".join([*run.name.split("/")[:-1], chapter.replace("_", "-")]),
         "notebook": f"book/{chapter}.ipynb",
