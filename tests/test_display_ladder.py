@@ -137,4 +137,11 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
 
 
 def test_swept_values_are_written_short():
-    assert [short(value) for value in (7.637e-4, 0.02, -1.1, 16.0, 1280)] == ["0.00076", "0.02", "-1.1", "16", "1,280"]
+    assert [short(value) for value in (7.637e-4, 0.02, -1.1, 16.0, 1280, 1 / (1 - 0.99))] == [
+        "0.00076",
+        "0.02",
+        "-1.1",
+        "16",
+        "1,280",
+        "100",
+    ]

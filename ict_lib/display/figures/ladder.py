@@ -121,7 +121,7 @@ def swept(study: Study, field: Field, variants: Sequence[str]) -> dict[str, floa
 
 def short(value: float) -> str:
     """Write a swept value, to two digits where it is small."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def best_of_sweep(study: Study, key: str, panels: Panels) -> str:
