@@ -124,16 +124,19 @@ def test_a_field_that_is_not_above_zero_has_a_plain_axis(sweep):
 def test_a_verdict_needs_two_seeds_a_side():
     assert verdict([1.0, 2.0], [0.5, 0.9]) == "lower, apart"
     assert verdict([1.0, 2.0], [0.5, 1.1]) == "lower, overlapping"
-    assert verdict([1.0, 2.0], [2.1, 3.0]) == "not lower, apart"
+    assert verdict([1.0, 2.0], [2.1, 3.0]) == "higher, apart"
     assert verdict([1.0, 2.0], [0.5]) == "lower (one seed, so not parted)"
 
 
 def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     names = list(sweep.run.variants)
     said = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", names)})
-    assert said.startswith("P_std, 1 step: lowest at 1, 0.435 (0.42 to 0.45), not parted from 2; P_std, 2 steps: ")
+    assert said.startswith(
+        "*P_std*: in one step lowest at 1, with 0.435 (0.42 to 0.45); the seeds of 2 overlap with it; "
+    )
+    assert "; *P_std*: in two steps lowest at " in said
     alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", ["std-0.5", "std-1.0"])})
-    assert "(0.42 to 0.45), apart from all others; " in alone
+    assert "(0.42 to 0.45); apart from all others; " in alone
 
 
 def test_swept_values_are_written_short():

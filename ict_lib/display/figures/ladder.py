@@ -64,7 +64,7 @@ def by_chance(seeds: int) -> float:
 
 def verdict(before: Sequence[float], after: Sequence[float]) -> str:
     """Say whether a change lowers the median over the seeds, and whether they part both sides: ``lower, apart``."""
-    lower = "lower" if np.median(after) < np.median(before) else "not lower"
+    lower = "lower" if np.median(after) < np.median(before) else "higher"
     if min(len(before), len(after)) < 2:
         return f"{lower} (one seed, so not parted)"
     return f"{lower}, {'apart' if apart(before, after) else 'overlapping'}"
@@ -76,7 +76,7 @@ def worth(study: Study, before: str, after: str, key: str) -> str:
     return f"{np.median(sides[0]) / np.median(sides[1]):.2f}{'' if apart(*sides) else ', overlap'}"
 
 
-def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: float) -> Figure:
+def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: float, usual: str = "iCT") -> Figure:
     """Draw a distance over what is swept, in one step and in two: a dot a seed, a line through the medians.
 
     Args:
@@ -85,6 +85,7 @@ def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: floa
         label: what the distance is.
         panels: from left to right; where ``ict`` is among the variants, its value is marked by a dotted line.
         floor: what fresh data have.
+        usual: whose the dotted value is.
 
     Returns:
         The figure; its words are the caller's.
@@ -99,7 +100,7 @@ def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: floa
                 ax.plot([value] * len(seeds), seeds, "o", color=f"C{color}", alpha=0.6, markersize=4)
         ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="fresh data")
         if "ict" in at:
-            ax.axvline(at["ict"], color="0.5", linestyle=":", label="iCT")
+            ax.axvline(at["ict"], color="0.5", linestyle=":", label=usual)
         ax.set(xlabel=title, xscale="log" if min(at.values()) > 0 else "linear", yscale="log")
         ax.set_xticks(list(at.values()), [short(value) for value in at.values()], fontsize=8)
         ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
@@ -125,9 +126,9 @@ def short(value: float) -> str:
 
 
 def best_of_sweep(study: Study, key: str, panels: Panels) -> str:
-    """Say what is :func:`lowest` in each panel of a sweep."""
+    """Say what is :func:`lowest` in each panel of a sweep, in one step and in two."""
     return "; ".join(
-        f"{title}, {steps}: {lowest(study, f'{key}_{ending}', *panel)}"
+        f"*{title}*: in {steps.replace('1', 'one').replace('2', 'two')} {lowest(study, f'{key}_{ending}', *panel)}"
         for title, panel in panels.items()
         for steps, ending in STEPS.items()
     )
@@ -138,8 +139,8 @@ def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str
     at = swept(study, field, variants)
     best = min(at, key=lambda name: np.median(study.result(key, name)))
     close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
-    parted = f"not parted from {', '.join(close)}" if close else "apart from all others"
-    return f"lowest at {short(at[best])}, {spread(study.result(key, best))}, {parted}"
+    parted = f"the seeds of {', '.join(close)} overlap with it" if close else "apart from all others"
+    return f"lowest at {short(at[best])}, with {spread(study.result(key, best))}; {parted}"
 
 
 def about_sweep(study: Study) -> str:
