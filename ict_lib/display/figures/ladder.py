@@ -127,11 +127,11 @@ def short(value: float) -> str:
 
 def best_of_sweep(study: Study, key: str, panels: Panels) -> str:
     """Say what is :func:`lowest` in each panel of a sweep, in one step and in two."""
-    return "; ".join(
-        f"*{title}*: in {steps.replace('1', 'one').replace('2', 'two')} {lowest(study, f'{key}_{ending}', *panel)}"
+    found = {
+        title: [lowest(study, f"{key}_{ending}", *panel) for ending in STEPS.values()]
         for title, panel in panels.items()
-        for steps, ending in STEPS.items()
-    )
+    }
+    return ". ".join(f"*{title}*: in one step {one}. In two steps {two}" for title, (one, two) in found.items())
 
 
 def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str:
