@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
-HOLDER = "lock.json"
+HOLDER, FLOAT = "lock.json", "tag:yaml.org,2002:float"
 NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK  # of a file system without them, as some mount Lustre and NFS
 LEASE = 60.0  # seconds after which a file that stands for a lock is nobody's, if its holder has not touched it
 LATE = 150.0  # seconds that a machine's locks may outlive it: on NFS 90, or a lease
@@ -103,6 +104,14 @@ class _Loader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.YAMLError(f"{twice} stands twice, {str(node.start_mark).strip()}")
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 asks for a point and a sign in 1e-4, which JSON leaves out; and it makes dates, which no field wants.
+_Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, fits) for tag, fits in found if not tag.endswith(":timestamp")]
+    for first, found in _Loader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -54,6 +54,15 @@ def test_trap_20_the_teachers_average_keeps_up_in_a_run_this_short(scale):
     assert 0 < short["mu0"] < 1e-5
 
 
+def test_a_chapters_study_is_that_of_the_changed_run():
+    run = run_from(asked("fashion-mnist/ict", ["steps=2000"], chapter="teacher"))
+    ema = variants_of(run)["ict-ema"]
+    assert ema.steps == 2000
+    assert lag(ema.recipe, 2000) <= 0.0101 * 2000
+    with pytest.raises(ValueError, match=r"recipe\.weighting is 'uniform'"):
+        asked("digits/ict", ["recipe.weighting=uniform"], chapter="weighting")
+
+
 def test_labels_are_those_of_the_ladder():
     """So that a chapter lays both side by side without a list of its own."""
     ladder = variants_of(run_from(read_run("digits/ladder", [], ROOT)))

@@ -143,6 +143,30 @@ def test_a_dry_run_is_short_apart_and_can_still_be_changed(monkeypatch):
     assert run_from(asked("digits/ict", [], dry=True)).measure_every is None  # as the run itself
 
 
+def test_a_dry_run_never_writes_into_the_run_whatever_its_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    dry = run_from(asked("digits/ict", ["name=digits/mine", "steps=100"], dry=True))
+    assert (dry.name, dry.steps) == ("preview/digits/mine", 3)
+
+
+def test_numbers_are_handed_on_as_numbers(tmp_path, monkeypatch):
+    """JSON writes 5e-05 without a point, which YAML 1.1 takes for text."""
+    monkeypatch.chdir(ROOT)
+    assert run_from(asked("digits/ict", ["learning_rate=5e-05"])).learning_rate == 5e-05
+    study = ["variants={low: {learning_rate: 5.0e-5}}"]
+    assert run_from(asked("digits/ict", study, dry=True)).variants["low"]["learning_rate"] == 5e-05
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"run": run_from({"learning_rate": 5e-05}).to_dict(), "commit": "x"}))
+    assert run_from(asked(str(manifest), [])).learning_rate == 5e-05
+    assert asked("digits/ict", ["steps=1000"], chapter="teacher")["variants"]["ict-ema"]["recipe"]["mu0"] < 1e-4
+
+
+def test_a_date_stays_the_text_that_it_was(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = run_from(asked("digits/ict", ["sources={2020-01-01: B 2020-01-02}"]))
+    assert run.to_dict()["sources"] == {"2020-01-01": "B 2020-01-02"}
+
+
 # Errors: refused at once, with the nearest right name
 
 
@@ -154,7 +178,7 @@ def test_a_dry_run_is_short_apart_and_can_still_be_changed(monkeypatch):
         (["digits/ict", "--dry", "stpes=10"], "'steps'"),
         (["digits/ict", "steps=ten"], "int is needed"),
         (["digits/ict", "steps=-1"], "1 <= steps"),
-        (["digits/ict", "learning_rate=1e-4"], "write 0.0001"),
+        (["digits/ict", "learning_rate=fast"], "float is needed"),
         (["digits/ict", "recipe.droput=0.1"], "'dropout'"),
         (["digits/ict", "recipe.distance=pseudohuber"], "'pseudo_huber'"),
         (["digits/ict", "network=small_unett"], "'small_unet'"),

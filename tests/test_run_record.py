@@ -303,6 +303,14 @@ def test_what_is_no_manifest_of_a_run_is_refused(written, damage, said):
         read("a")
 
 
+def test_a_study_has_no_record_of_this_kind(written):
+    manifest = made()
+    manifest["run"]["variants"] = {"a": {}}
+    (written / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="this is a study"):
+        read("a")
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"run": 3}', '{"results": '])
 def test_what_is_no_manifest_at_all_is_refused(written, text):
     (written / "manifest.json").write_text(text)

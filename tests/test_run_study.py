@@ -123,6 +123,62 @@ def test_after_a_kill_the_rest_is_trained_and_no_process_is_left(whole):
     assert numbers(execute_study(run_from(values)).rows) == numbers(whole.rows)
 
 
+def test_more_samples_or_another_level_are_measured_again_without_training(whole):
+    values = {**tried().to_dict(), "variants": {"ict": VARIANTS["ict"]}, "name": "measured"}
+    first = execute_study(run_from(values))
+    weights = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.safetensors")}
+    more = execute_study(run_from({**values, "num_samples": 60, "sigma_mid": 2.0}))
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
+    alone = execute(run_from({**TINY, "name": "alone-60", "preset": "ICT", "num_samples": 60, "sigma_mid": 2.0}))
+    (expected,) = alone.manifest["results"]
+    for key in ("frechet_pixels_1_step", "frechet_pixels_2_steps", "fid_1_step"):
+        assert more.rows[0][key] == expected[key]
+        assert more.rows[0][key] != first.rows[0][key]
+
+
+def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes(project):
+    slow = {"steps": 200, "batch_size": 4096, "micro_batch": 4096, "network_options": {"width": 512, "blocks": 4}}
+    values = {**PLAIN, **slow, "name": "slow", "variants": {"one": {}}, "log_every": 1, "checkpoint_every": 200}
+    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
+    command = [sys.executable, "-c", script, json.dumps(values)]
+    place = project / "runs" / "slow" / "one" / "seed-0"
+    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not read_lines(place / "metrics.jsonl") and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    below = psutil.Process(started.pid).children(recursive=True)
+    (training,) = [one for one in below if "spawn_main" in " ".join(one.cmdline())]
+    training.suspend()  # as in a step, or a writing, of more than the five seconds that a process has without a caller
+    started.terminate()
+    time.sleep(7)
+    training.resume()
+    said = started.communicate(timeout=60)[1]
+    assert "Stopped: stopped: the same command goes on where it was" in said
+    assert len(list(place.glob("step-*.ckpt"))) == 1
+    assert psutil.wait_procs(below, timeout=30)[1] == []
+
+
+def test_a_preview_is_trained_anew_where_the_code_was_changed(project, monkeypatch):
+    values = {**PLAIN, "name": "preview/code", "variants": {"a": {}}}
+    execute_study(run_from(values))
+    place = project / "runs" / "preview" / "code"
+    result, weights = place / "a" / "seed-0" / "result.json", place / "a" / "seed-0" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    execute_study(run_from(values))
+    assert weights.stat().st_mtime_ns == before
+    for path in (place / study.TABLE, result):
+        path.write_text(path.read_text().replace(json.loads(result.read_text())["surroundings"]["code"], "another"))
+    execute_study(run_from(values))
+    assert weights.stat().st_mtime_ns != before
+
+
+def test_the_memory_of_a_training_is_its_own(project):
+    wide = {"network_options": {"width": 1024, "blocks": 4}, "steps": 2, "evaluate_every": 2, "checkpoint_every": 2}
+    found = execute_study(run_from({**PLAIN, "name": "memory", "variants": {"a-wide": wide, "b": {}, "c": {}}}))
+    peaks = {row["variant"]: row["peak_memory_bytes"] for row in found.rows}
+    assert max(peaks["b"], peaks["c"]) < peaks["a-wide"] - 50e6
+
+
 def test_of_points_some_are_kept_the_same_noise_for_all(project):
     options = {"data": "ring", "sigma_mid": 0.3, "variants": {"ct": {}, "ict": {"preset": "ICT"}}}
     found = execute_study(run_from({**PLAIN, **options, "name": "points"}))

@@ -91,6 +91,13 @@ def test_devices_are_counted(tmp_path, monkeypatch):
     assert of_topic(missing(plan(), tmp_path), "devices") == []
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "xpu"])
+def test_a_device_that_is_not_here_is_missing(tmp_path, device):
+    asked = plan("digits", devices=1)
+    (line,) = of_topic(missing(replace(asked, run=replace(asked.run, device=device)), tmp_path), "device")
+    assert f"device is '{device}'" in line
+
+
 def test_a_device_that_is_too_small_is_named_once(tmp_path, monkeypatch):
     devices_of(monkeypatch, 24 * 10**9)
     assert of_topic(missing(plan(memory=23 * 10**9), tmp_path), "memory") == []

@@ -119,6 +119,20 @@ def test_the_digits_are_trained_once_a_seed():
     )
 
 
+def test_a_study_is_counted_with_all_its_trainings():
+    plan = plan_of("digits/ladder", images_per_second=1000.0, root=ROOT)
+    assert plan.images == 16 * len(plan.run.seeds) * 6000 * 256
+    said = text_of(plan)
+    assert said.startswith(f"digits/ladder: {16 * len(plan.run.seeds)} trainings, each of 6,000 steps of 256 images\n")
+    assert "\n16 variants, counted with the network" in said
+
+
+def test_changes_in_one_word_are_told_apart():
+    """As make hands them over."""
+    one = plan_of("cifar10/ict", changes=[" ".join([*TINY, "num_samples=10000"])], root=ROOT)
+    assert list(one.uncertain) == ["optimizer.betas", "optimizer.weight_decay"]
+
+
 def test_planning_needs_neither_data_nor_files(tmp_path, monkeypatch):
     monkeypatch.setenv("ICT_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("ICT_CACHE", str(tmp_path / "none"))

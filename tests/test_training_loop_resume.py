@@ -363,14 +363,14 @@ def test_starting_anew_leaves_nothing_of_the_first_time_and_can_be_resumed(tmp_p
     settings = small(checkpoint_every=1, milestone_every=4)
     first = train(settings, folder=tmp_path)
     list(first)
-    keep_best(tmp_path, first.average, 12, 0.1)
+    keep_best(tmp_path, first.average, 12, 0.1, 50)
     (tmp_path / "looks").mkdir()
     (tmp_path / "looks" / "step-000000012.png").touch()
     anew = train(settings, folder=tmp_path, resume=False)
     assert anew.step == 0
     assert {path.name for path in tmp_path.iterdir()} == {"identity.json", "lock", "lock.json"}
     assert read_result(tmp_path) is None
-    assert best_of(tmp_path) == {}
+    assert best_of(tmp_path, 50) == {}
     next(anew), next(anew)
     training = train(settings, folder=tmp_path)
     assert training.step == 2

@@ -71,8 +71,8 @@ def test_the_best_weights_are_kept_with_their_step(measured):
     _, records, folder = measured
     by_fid = {record.step: record.measured["fid_1_step"] for record in records if "fid_1_step" in record.measured}
     best = min(by_fid, key=by_fid.get)
-    assert best_of(folder) == {"best_step": best, "best_fid_1_step": by_fid[best]}
-    assert best_of(folder).items() <= read_result(folder)["result"].items()
+    assert best_of(folder, 60) == {"best_step": best, "best_fid_1_step": by_fid[best]}
+    assert best_of(folder, 60).items() <= read_result(folder)["result"].items()
 
 
 def test_the_result_says_what_it_was_made_with(measured):
@@ -103,7 +103,7 @@ def test_resuming_measures_again_what_was_lost_and_not_what_was_kept(tmp_path, m
     training = measuring(settings, tmp_path)  # from step 4, before the measurement at step 5
     assert training.last.measured == measured[1][3].measured
     assert [r.measured for r in training] == [r.measured for r in measured[1][4:]]
-    assert best_of(tmp_path) == best_of(measured[2])
+    assert best_of(tmp_path, 60) == best_of(measured[2], 60)
 
 
 def test_weights_are_measured_as_they_are_sampled_and_stay_in_training_mode(measured):
@@ -127,12 +127,12 @@ def test_a_training_in_tf32_is_measured_without_it(tmp_path, precision):
 
 def test_better_weights_replace_worse_ones_and_a_new_training_replaces_all(tmp_path):
     model = train(small()).student
-    assert best_of(tmp_path) == {}
+    assert best_of(tmp_path, 50) == {}
 
     def keep(step, value):
         torch.nn.init.constant_(model.network.last.bias, step)
-        keep_best(tmp_path, model, step, value)
-        return tuple(best_of(tmp_path).values())
+        keep_best(tmp_path, model, step, value, 50)
+        return tuple(best_of(tmp_path, 50).values())
 
     assert keep(10, 3.5) == (10, 3.5)
     assert keep(20, 3.6) == (10, 3.5)
@@ -140,6 +140,14 @@ def test_better_weights_replace_worse_ones_and_a_new_training_replaces_all(tmp_p
     assert keep(30, 0.1) == (30, 0.1)
     assert keep(10, 7.0) == (10, 7.0)  # step 30 belongs to steps that were given up
     assert safetensors.torch.load_file(tmp_path / BEST)["network.last.bias"][0] == 10
+
+
+def test_fids_of_other_numbers_of_samples_do_not_compare(tmp_path):
+    model = train(small()).student
+    keep_best(tmp_path, model, 10, 3.5, 50)
+    assert best_of(tmp_path, 60) == {}
+    keep_best(tmp_path, model, 20, 9.9, 60)
+    assert best_of(tmp_path, 60) == {"best_step": 20, "best_fid_1_step": 9.9}
 
 
 def test_the_fid_on_the_way_is_the_one_that_all_numbers_go_with(measured):
@@ -153,7 +161,7 @@ def test_points_have_no_best_and_are_measured_on_the_way_all_the_same(tmp_path):
     settings = Run(data="ring", network_options={"width": 16, "blocks": 1}, steps=4, batch_size=8, device="cpu")
     list(measuring(replace(settings, log_every=1, measure_every=2, num_samples=50), tmp_path))
     assert [line["step"] for line in read_lines(tmp_path / METRICS) if "on_data_1_step" in line] == [2, 4]
-    assert best_of(tmp_path) == {}
+    assert best_of(tmp_path, 50) == {}
 
 
 def test_images_are_drawn_before_any_is_measured_so_that_no_exchange_waits_for_that(monkeypatch, measured):
@@ -175,7 +183,7 @@ def test_images_are_drawn_before_any_is_measured_so_that_no_exchange_waits_for_t
 def test_without_a_folder_nothing_is_kept_and_without_measuring_there_is_no_best(tmp_path):
     assert list(measuring(small(**{**ASKED, "measure_every": 12})))[-1].measured["fid_1_step"] > 0
     list(measuring(small(num_samples=20, evaluate_every=50), tmp_path))
-    assert best_of(tmp_path) == {}
+    assert best_of(tmp_path, 50) == {}
     assert "best_step" not in read_result(tmp_path)["result"]
 
 

@@ -9,7 +9,7 @@ from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import read_lines, results_folder
+from ict_lib.files import Stopped, read_lines, results_folder
 from ict_lib.run import record as records
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
@@ -49,15 +49,24 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:
         place = folder / f"seed-{seed}"
-        kept = resume and (run.name.split("/")[0] != "preview" or _is_same(place, run, seed))
-        if not (kept and _finished(place, run, seed, data)):
-            _train(run, seed, place, data, show, kept)
-            _finished(place, run, seed, data)  # if its last step was measured otherwise, before an interruption
+        preview = is_preview(run)
+        kept = resume and (not preview or is_same(place, run, seed))
+        if not (kept and measured_as_asked(place, run, seed, data)):
+            try:
+                _train(run, seed, place, data, show, kept)
+            except Stopped as stop:
+                raise Stopped("stopped: a preview begins anew", stop.args[1]) if preview else stop from None
+            measured_as_asked(place, run, seed, data)  # its last step may be from before an interruption
     _leave_record(run, folder, data)
     return records.read(run.name)
 
 
-def _is_same(place: Path, run: Run, seed: int) -> bool:
+def is_preview(run: Run) -> bool:
+    """Tell whether a run is one that the same code alone goes on with."""
+    return run.name.split("/")[0] == "preview"
+
+
+def is_same(place: Path, run: Run, seed: int) -> bool:
     """Tell whether the same code has finished the same settings."""
     left = read_result(place) or {"surroundings": {}}
     return left["surroundings"].get("code") == code_hash() and TrainingFolder.settings_in(place) == identity(run, seed)
@@ -91,8 +100,13 @@ def _boards(run: Run, place: Path, training: Training | Launched) -> list[Any]:
     return [TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])]
 
 
-def _finished(place: Path, run: Run, seed: int, data: Dataset) -> bool:
-    """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again."""
+def measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
+    """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again.
+
+    Raises:
+        ValueError: if what is in the folder was made with other settings, with the difference.
+        RuntimeError: if another process trains there.
+    """
     folder = TrainingFolder(place, run, seed)
     try:
         left = folder.finished()
@@ -100,7 +114,8 @@ def _finished(place: Path, run: Run, seed: int, data: Dataset) -> bool:
             return False
         if left["evaluation"] != folder.evaluation:
             average = read_model(place / WEIGHTS, run, seed).to(pick_device(run.device))
-            result = left["result"] | measure_fully(average, data, run, seed) | best_of(place)
+            kept = {key: value for key, value in left["result"].items() if not key.startswith("best_")}
+            result = kept | measure_fully(average, data, run, seed) | best_of(place, run.num_samples)
             folder.write_result(result, left["surroundings"])
         return True
     finally:

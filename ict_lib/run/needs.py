@@ -70,6 +70,8 @@ def check_device(device: str, processes: int = 1) -> None:
     here, wanted = (cuda_devices(), int(number or 0) + processes) if kind == "cuda" else (1, 1)
     require(here >= wanted, "device", device, f"auto or cpu, as it takes {wanted} CUDA devices and {here} are here,")
     require(kind != "mps" or sys.platform == "darwin", "device", device, "auto or cpu, as this is no Mac,")
+    for_xpu = kind != "xpu" or version("torch").endswith("+xpu")
+    require(for_xpu, "device", device, "auto or cpu, as this torch was not built for xpu,")
 
 
 def cuda_devices() -> int:

@@ -1,7 +1,6 @@
 """Execute a run's notebook by papermill: ``python -m ict_lib run digits/ict [--dry] [--anew] [name=value ...]``."""
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -34,6 +33,9 @@ def main(given: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"failed: {error} (runs/{run.name}/failed.ipynb shows where)", file=sys.stderr)
         return 1
+    except Stopped as stop:
+        same, without = "the same command", "the same command without ANEW=1 (--anew)" if given.anew else ""
+        raise Stopped(str(stop).replace(same, without or same), stop.args[1]) from None
     finally:
         lock.release()
     print(f"done: {notebook.relative_to(project_root())}, with its results beside it")
@@ -41,7 +43,7 @@ def main(given: argparse.Namespace) -> int:
 
 
 def asked(name: str, changes: list[str], dry: bool = False, chapter: str = "") -> dict[str, Any]:
-    """Read a run file and apply the changes; before that it becomes a chapter's study, and a dry run is made short.
+    """Read a run file and apply the changes; then it becomes a chapter's study, and a dry run is short and apart.
 
     Returns:
         The value of the notebook's parameter ``run``.
@@ -49,11 +51,11 @@ def asked(name: str, changes: list[str], dry: bool = False, chapter: str = "") -
     Raises:
         ValueError: if run or chapter are unknown, or something is not of the form ``name=value``.
     """
-    values = read_run(name, [], project_root())
-    made = study_of(values, chapter) if chapter else {}
-    made |= shortened(run_from({**values, **made})) if dry else {}
-    first = [f"{field}={json.dumps(value)}" for field, value in made.items()]
-    return read_run(name, [*first, *changes], project_root())
+    own, values = (read_run(name, some, project_root()) for some in ([], changes))
+    if chapter:
+        named = {"name": values["name"]} if values["name"] != own["name"] else {}
+        values |= study_of(values, chapter) | named
+    return values | shortened(run_from(values)) if dry else values
 
 
 def shortened(run: Run) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def read(name: str) -> Record:
 
     Raises:
         FileNotFoundError: if the run has left no record, with the command that makes one.
-        ValueError: if it is damaged, or says what a run no longer knows.
+        ValueError: if it is damaged, says what a run no longer knows, or is that of a study.
     """
     folder = results_folder(name)
     if not exists(name):
@@ -88,9 +88,10 @@ def read(name: str) -> Record:
         )
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf8"))
-        run_from(manifest["run"])
+        run = run_from(manifest["run"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the manifest in {folder} is none that `make run` wrote: {error}") from None
+    require(not run.variants, "the variants of a run with a record", list(run.variants), "none: this is a study,")
     return Record(name, manifest, read_lines(folder / "metrics.jsonl"), folder)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,22 +16,34 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ict_lib.checks import difference, require, require_known
+from ict_lib.checks import require, require_known
 from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import IDENTITY, json_lines, read_json, read_lines, results_folder, write_atomically, write_json
-from ict_lib.run.execute import begin
+from ict_lib.files import (
+    SIGNALS,
+    Stopped,
+    hearing,
+    json_lines,
+    read_json,
+    read_lines,
+    results_folder,
+    write_atomically,
+    write_json,
+)
+from ict_lib.run.execute import begin, is_preview, is_same, measured_as_asked
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
 from ict_lib.training import checkpoint
-from ict_lib.training.folder import LOOKS, WEIGHTS, finished
+from ict_lib.training.folder import LOOKS, WEIGHTS, read_result
 from ict_lib.training.measuring import FINAL
 from ict_lib.training.model import pick_device
 from ict_lib.training.program import watch
+from ict_lib.training.surroundings import code_hash
 
 TABLE, SAMPLES = "table.jsonl", "samples"
 FEW = 500  # points that are kept to be shown
+_asked: list[int] = []  # of a process of the pool: signals that asked it to stop
 MADE_WITH = ("commit", "code", "device")  # of a training's surroundings, in its row
 
 
@@ -80,14 +93,24 @@ def execute_study(run: Run) -> Study:
         with made(mistake):
             load_dataset(name), prepare(name)  # what measures them must be there before hours of training
     rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
-    rows = {place: row for place, row in rows.items() if row["settings"] == settings.get(place)}
+    code = code_hash() if is_preview(run) else None  # a preview is of this code
+    rows = {
+        place: row
+        for place, row in rows.items()
+        if row["settings"] == settings.get(place) and code in (None, row["code"])
+    }
     missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
     _write(folder, run, rows)
-    for place, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
-        rows[place] = row
-        _write(folder, run, rows)
+    with hearing(_stop):
+        for place, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
+            rows[place] = row
+            _write(folder, run, rows)
     return read(run.name)
+
+
+def _stop(number: int) -> None:
+    raise Stopped("stopped: the same command goes on where it was", number)
 
 
 def _write(folder: Path, run: Run, rows: dict[str, dict[str, Any]]) -> None:
@@ -108,31 +131,40 @@ def _settings(run: Run) -> dict[str, str]:
 def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train, a seed of all variants before the next seed, and yield each row as it is there."""
     workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=watch) as pool:
+    context, each = multiprocessing.get_context("spawn"), None if is_preview(run) else 1  # one peak of memory each
+    with ProcessPoolExecutor(workers, context, initializer=_heed, max_tasks_per_child=each) as pool:
         waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
-                process.terminate()
+                process.terminate()  # each writes a checkpoint
+            pool.shutdown(cancel_futures=True)
             raise
+
+
+def _heed() -> None:
+    """Let a process of the pool end with its caller, and begin nothing after a signal that asks to stop."""
+    watch()
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _: _asked.append(number))
 
 
 def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
+    if _asked:
+        _stop(_asked[0])
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
-    settings, label, preview = identity(one, seed), Path(name).parent.name, run.name.startswith("preview/")
-    stale = preview and bool(difference(read_json(place / IDENTITY) or settings, settings))  # the page was changed
-    left = None if stale else finished(place, settings)
+    label, stale = Path(name).parent.name, is_preview(run) and not is_same(place, one, seed)
     with made(one.mistake):
-        if not left:
-            for _ in begin(one, seed, place, resume=not stale):
+        data = load_dataset(one.data)
+        if stale or not measured_as_asked(place, one, seed, data):
+            for _ in begin(one, seed, place, not stale, data):
                 pass
-            left = finished(place, settings)
+            measured_as_asked(place, one, seed, data)
+        left = read_result(place)
         if seed == one.seeds[0]:
             _keep_samples(one, place, folder / SAMPLES / label)
     checkpoint.clear(place, milestones=True)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ict_lib.checks import require
-from ict_lib.config import Run, read_run, run_from
+from ict_lib.config import Run, read_run, run_from, trainings_of
 from ict_lib.files import project_root
 from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
 
@@ -14,7 +15,7 @@ DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes."""
+    """What a run takes; all trainings of a study with the network of the run without a variant."""
 
     run: Run  # whose ``processes`` are the devices that train together
     passes: Passes  # what the passes of one shard take
@@ -28,7 +29,7 @@ class Plan:
     @property
     def images(self) -> int:
         """Images that all trainings see."""
-        return len(self.run.seeds) * self.run.steps * self.run.batch_size
+        return sum(one.steps * one.batch_size for one, _ in trainings_of(self.run).values())
 
     @property
     def flops(self) -> int:
@@ -72,17 +73,28 @@ def plan_of(
     run = run_from(values)
     with without_memory():
         passes = count_passes(run)
-    return Plan(run, passes, memory(run, passes), disk(run, passes), _uncertain(values, changes), fast)
+    return Plan(
+        run,
+        passes,
+        memory(run, passes),
+        disk(run, passes),
+        _uncertain(values, read_run(run_name, [], root or project_root())),
+        fast,
+    )
 
 
-def _uncertain(values: dict, changes: Sequence[str]) -> dict[str, str]:
-    """Gather what a run says from memory [M]: a value of the file, or one that the note names, and the note."""
-    changed, found = {change.partition("=")[0] for change in changes}, {}
+def _uncertain(values: dict, file: dict) -> dict[str, str]:
+    """Gather what a run says from memory [M] and no change replaced: a value of the file or the note."""
+    found = {}
     for name, source in values.get("sources", {}).items():
         mark, _, note = source.partition(" ")
-        if mark == "M" and not {name, name.partition(".")[0]} & changed:
-            outer, _, inner = name.partition(".")
-            value = values.get(outer, "")
-            value = value.get(inner, "") if isinstance(value, dict) else value
+        value = _value(values, name)
+        if mark == "M" and value == _value(file, name):
             found[name] = f"{value}   {note}".strip()
     return found
+
+
+def _value(values: dict, name: str) -> Any:
+    outer, _, inner = name.partition(".")
+    value = values.get(outer, "")
+    return value.get(inner, "") if isinstance(value, dict) else value

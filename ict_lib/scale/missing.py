@@ -9,7 +9,7 @@ import torch
 from ict_lib.data import DATASETS
 from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.networks.lpips import vgg16_weights
-from ict_lib.run.needs import lacking, standing
+from ict_lib.run.needs import check_device, lacking, standing
 from ict_lib.scale.estimate import Plan
 
 CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
@@ -56,6 +56,9 @@ def _files(plan: Plan) -> Iterator[str]:
 
 def _devices(plan: Plan) -> Iterator[str]:
     """Compare the CUDA devices with what is asked for."""
+    if wrong := fault(lambda: check_device(plan.run.device, plan.run.processes)):
+        yield wrong
+        return
     here = torch.cuda.device_count()
     if here < plan.run.processes and plan.flops > CPU:
         yield f"devices: this machine has {here} of the {plan.run.processes} CUDA devices"

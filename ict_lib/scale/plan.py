@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 
+from ict_lib.config import trainings_of
 from ict_lib.files import results_folder
 from ict_lib.scale.cost import SAMPLED
 from ict_lib.scale.estimate import Plan, plan_of
@@ -68,12 +69,14 @@ def count(number: int, thing: str) -> str:
 
 
 def _heading(plan: Plan) -> list[str]:
-    run, trainings, devices = plan.run, len(plan.run.seeds), plan.run.processes
+    run, trainings, devices = plan.run, len(trainings_of(plan.run)), plan.run.processes
+    alike = f"{len(run.variants)} variants, counted with the network and, a device, the batch of the run without one"
     each = f"{run.steps:,} steps of {count(run.batch_size, 'image')}"
     share = f"{count(run.num_shards // devices, 'shard')} of {count(plan.passes.shard, 'image')} a step"
     return [
         f"{run.name}: {f'{trainings} trainings, each of ' * (trainings > 1)}{each}",
         f"on {count(devices, 'device')}, {'each ' * (devices > 1)}{share}",
+        *([alike] if run.variants else []),
     ]
 
 

@@ -75,7 +75,7 @@ class TrainingFolder:
     def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
         """Keep the weights that are sampled, and after them the result, which says that the training is finished."""
         save_weights(self.path / WEIGHTS, average)
-        self.write_result(metrics.result() | best_of(self.path), surroundings)
+        self.write_result(metrics.result() | best_of(self.path, self.evaluation["num_samples"]), surroundings)
 
     def write_result(self, result: dict[str, Any], surroundings: dict[str, Any]) -> None:
         """Write the result, with what it was made with."""
@@ -125,8 +125,10 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return read_json(path / RESULT) if (path / WEIGHTS).is_file() else None
 
 
-def best_of(path: Path) -> dict[str, float]:
+def best_of(path: Path, num_samples: int) -> dict[str, float]:
     """Read of which step the best weights in a folder are, and their FID; nothing where there are none.
+
+    Nothing either where that was measured on another number of samples: such FIDs do not compare.
 
     The best of many measurements looks better than it is: it was chosen by the number that is reported.
 
@@ -137,4 +139,6 @@ def best_of(path: Path) -> dict[str, float]:
         return {}
     with safe_open(path / BEST, "pt") as file:
         notes = file.metadata()
+    if notes.get("num_samples") != str(num_samples):
+        return {}
     return {"best_step": int(notes["step"]), "best_fid_1_step": float(notes["fid_1_step"])}

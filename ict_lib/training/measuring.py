@@ -42,7 +42,7 @@ def evaluate(training: "Training", steps_taken: int) -> dict[str, float]:
         full = measure_fully(average, data, run, training.seed, group, on_the_way=not training.done)
         found |= full
         if "fid_1_step" in full and training.place and run.measure_every:
-            keep_best(training.place, average, training.step, full["fid_1_step"])
+            keep_best(training.place, average, training.step, full["fid_1_step"], run.num_samples)
     return found
 
 
@@ -79,11 +79,12 @@ def measure_fully(
     return found
 
 
-def keep_best(folder: Path, model: ConsistencyModel, step: int, value: float) -> None:
+def keep_best(folder: Path, model: ConsistencyModel, step: int, value: float, num_samples: int) -> None:
     """Write weights if no earlier ones in the folder had a lower value."""
-    before = best_of(folder)
+    before = best_of(folder, num_samples)
     if not before or value < before["best_fid_1_step"] or step < before["best_step"]:  # later ones were given up
-        save_weights(folder / BEST, model, {"step": str(step), "fid_1_step": repr(value)})
+        notes = {"step": str(step), "fid_1_step": repr(value), "num_samples": str(num_samples)}
+        save_weights(folder / BEST, model, notes)
 
 
 def grid(images: Tensor, columns: int = 10) -> np.ndarray:
