@@ -158,7 +158,7 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
     label, stale = Path(name).parent.name, is_preview(run) and not is_same(place, one, seed)
-    with made(one.mistake):
+    with made(one.mistake), hearing(_stop):
         data = load_dataset(one.data)
         if stale or not measured_as_asked(place, one, seed, data):
             for _ in begin(one, seed, place, not stale, data):
