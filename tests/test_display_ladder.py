@@ -76,7 +76,7 @@ def test_of_all_orders_of_equal_seeds_two_are_apart():
 
 def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(images):  # noqa: F811
     found = images[0]
-    assert worth(found, "ct", "ict", "frechet_pixels_1_step") == "10.00"
+    assert worth(found, "ct", "ict", "frechet_pixels_1_step") == "10"
     assert worth(found, "ict", "ct", "frechet_pixels_1_step") == "0.10"
     assert worth(found, "ct", "ct", "frechet_pixels_1_step") == "1.00, overlap"
 

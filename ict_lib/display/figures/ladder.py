@@ -73,10 +73,19 @@ def verdict(before: Sequence[float], after: Sequence[float]) -> str:
 def worth(study: Study, before: str, after: str, key: str) -> str:
     """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap."""
     sides = study.result(key, before), study.result(key, after)
-    return f"{np.median(sides[0]) / np.median(sides[1]):.2f}{'' if apart(*sides) else ', overlap'}"
+    ratio = np.median(sides[0]) / np.median(sides[1])
+    return f"{ratio:.{0 if ratio >= 10 else 2}f}{'' if apart(*sides) else ', overlap'}"
 
 
-def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: float, usual: str = "iCT") -> Figure:
+def sweep_figure(
+    study: Study,
+    key: str,
+    label: str,
+    panels: Panels,
+    floor: float,
+    usual: str = "iCT",
+    floor_label: str = "fresh data",
+) -> Figure:
     """Draw a distance over what is swept, in one step and in two: a dot a seed, a line through the medians.
 
     Args:
@@ -86,6 +95,7 @@ def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: floa
         panels: from left to right; where ``ict`` is among the variants, its value is marked by a dotted line.
         floor: what fresh data have.
         usual: whose the dotted value is.
+        floor_label: what has the floor, where it is not fresh data.
 
     Returns:
         The figure; its words are the caller's.
@@ -98,7 +108,7 @@ def sweep_figure(study: Study, key: str, label: str, panels: Panels, floor: floa
             ax.plot(list(at.values()), [np.median(seeds) for seeds in found], color=f"C{color}", label=steps)
             for value, seeds in zip(at.values(), found, strict=True):
                 ax.plot([value] * len(seeds), seeds, "o", color=f"C{color}", alpha=0.6, markersize=4)
-        ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="fresh data")
+        ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label=floor_label)
         if "ict" in at:
             ax.axvline(at["ict"], color="0.5", linestyle=":", label=usual)
         ax.set(xlabel=title, xscale="log" if min(at.values()) > 0 else "linear", yscale="log")
