@@ -99,6 +99,11 @@ class Run:
         check_processes(self, self.processes)
 
     @property
+    def is_preview(self) -> bool:
+        """Whether its results lie below ``preview``: only the same code goes on with them."""
+        return self.name.split("/")[0] == "preview"
+
+    @property
     def shard_size(self) -> int:
         """Samples of a shard."""
         return self.micro_batch or self.batch_size // self.processes

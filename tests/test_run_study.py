@@ -33,6 +33,13 @@ def numbers(rows):
     return [{name: value for name, value in row.items() if name not in NOT_ALIKE} for row in rows]
 
 
+def started_alone(values, **options):
+    """A process of its own that executes a study."""
+    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
+    command = [sys.executable, "-c", script, json.dumps(values)]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -108,10 +115,8 @@ def test_only_what_the_table_lacks_is_trained(whole):
 
 
 def test_after_a_kill_the_rest_is_trained_and_no_process_is_left(whole):
-    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
     values = {**tried().to_dict(), "name": "killed"}
-    command = [sys.executable, "-c", script, json.dumps(values)]
-    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    started = started_alone(values)
     table, deadline = whole.folder.parent / "killed" / study.TABLE, time.monotonic() + 120
     while not read_lines(table) and started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -139,10 +144,8 @@ def test_more_samples_or_another_level_are_measured_again_without_training(whole
 def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes(project):
     slow = {"steps": 200, "batch_size": 4096, "micro_batch": 4096, "network_options": {"width": 512, "blocks": 4}}
     values = {**PLAIN, **slow, "name": "slow", "variants": {"one": {}}, "log_every": 1, "checkpoint_every": 200}
-    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
-    command = [sys.executable, "-c", script, json.dumps(values)]
     place = project / "runs" / "slow" / "one" / "seed-0"
-    started = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    started = started_alone(values, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not read_lines(place / "metrics.jsonl") and started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -175,9 +178,7 @@ def test_a_preview_is_trained_anew_where_the_code_was_changed(project, monkeypat
 def test_the_memory_of_a_training_is_its_own(project):
     wide = {"network_options": {"width": 1024, "blocks": 4}, "steps": 2, "evaluate_every": 2, "checkpoint_every": 2}
     values = {**PLAIN, "name": "memory", "variants": {"a-wide": wide, "b": {}, "c": {}}}
-    script = "import json, sys; from ict_lib.run.study import *; execute_study(run_from(json.loads(sys.argv[1])))"
-    command = [sys.executable, "-c", script, json.dumps(values)]  # a process's peak begins with what its caller holds
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert started_alone(values).wait() == 0  # a process's peak begins with what its caller holds
     peaks = {row["variant"]: row["peak_memory_bytes"] for row in study.read("memory").rows}
     assert max(peaks["b"], peaks["c"]) < peaks["a-wide"] - 50e6
 

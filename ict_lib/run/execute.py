@@ -1,6 +1,7 @@
 """Execute a run: train what is not trained yet, measure, and leave a record."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,26 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:
         place = folder / f"seed-{seed}"
-        preview = is_preview(run)
-        kept = resume and (not preview or is_same(place, run, seed))
-        if not (kept and measured_as_asked(place, run, seed, data)):
-            try:
-                _train(run, seed, place, data, show, kept)
-            except Stopped as stop:
-                raise Stopped("stopped: a preview begins anew", stop.args[1]) if preview else stop from None
-            measured_as_asked(place, run, seed, data)  # its last step may be from before an interruption
+        train_as_asked(run, seed, place, data, partial(_train, run, seed, place, data, show), resume)
     _leave_record(run, folder, data)
     return records.read(run.name)
 
 
-def is_preview(run: Run) -> bool:
-    """Tell whether a run is one that the same code alone goes on with."""
-    return run.name.split("/")[0] == "preview"
+def train_as_asked(
+    run: Run, seed: int, place: Path, data: Dataset, train: Callable[[bool], None], resume: bool = True
+) -> None:
+    """Train a seed unless it is finished, and measure it as is asked now; ``train`` is told whether to go on."""
+    kept = resume and (not run.is_preview or _is_same(place, run, seed))
+    if kept and _measured_as_asked(place, run, seed, data):
+        return
+    try:
+        train(kept)
+    except Stopped as stop:
+        raise Stopped("stopped: a preview begins anew", stop.args[1]) if run.is_preview else stop from None
+    _measured_as_asked(place, run, seed, data)  # its last step may be from before an interruption
 
 
-def is_same(place: Path, run: Run, seed: int) -> bool:
+def _is_same(place: Path, run: Run, seed: int) -> bool:
     """Tell whether the same code has finished the same settings."""
     left = read_result(place) or {"surroundings": {}}
     return left["surroundings"].get("code") == code_hash() and TrainingFolder.settings_in(place) == identity(run, seed)
@@ -100,7 +103,7 @@ def _boards(run: Run, place: Path, training: Training | Launched) -> list[Any]:
     return [TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])]
 
 
-def measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
+def _measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
     """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again.
 
     Raises:

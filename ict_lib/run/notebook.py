@@ -34,8 +34,8 @@ def main(given: argparse.Namespace) -> int:
         print(f"failed: {error} (runs/{run.name}/failed.ipynb shows where)", file=sys.stderr)
         return 1
     except Stopped as stop:
-        same, without = "the same command", "the same command without ANEW=1 (--anew)" if given.anew else ""
-        raise Stopped(str(stop).replace(same, without or same), stop.args[1]) from None
+        without = " without ANEW=1 (--anew)" * given.anew
+        raise Stopped(str(stop).replace("the same command", f"the same command{without}"), stop.args[1]) from None
     finally:
         lock.release()
     print(f"done: {notebook.relative_to(project_root())}, with its results beside it")
@@ -94,13 +94,13 @@ def check_machine(run: Run, anew: bool = False) -> None:
     Raises:
         ValueError, OSError: as :func:`ict_lib.run.needs.check_needs` does, or with the settings that differ.
     """
-    top, preview = results_folder(run.name), run.name.split("/")[0] == "preview"
+    top = results_folder(run.name)
     trainings = {top / place: training for place, training in trainings_of(run).items()}
     done = not anew and all((place / name).is_file() for place in trainings for name in (RESULT, WEIGHTS))
     for place, (one, seed) in trainings.items():
         if seed == one.seeds[0]:
             check_needs(one, top, done)
-        if not (anew or preview):
+        if not (anew or run.is_preview):
             check_settings(place, identity(one, seed))
 
 

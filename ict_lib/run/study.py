@@ -31,7 +31,7 @@ from ict_lib.files import (
     write_atomically,
     write_json,
 )
-from ict_lib.run.execute import begin, is_preview, is_same, measured_as_asked
+from ict_lib.run.execute import begin, train_as_asked
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
 from ict_lib.training import checkpoint
@@ -43,8 +43,8 @@ from ict_lib.training.surroundings import code_hash
 
 TABLE, SAMPLES = "table.jsonl", "samples"
 FEW = 500  # points that are kept to be shown
-_asked: list[int] = []  # of a process of the pool: signals that asked it to stop
 MADE_WITH = ("commit", "code", "device")  # of a training's surroundings, in its row
+_asked: list[int] = []  # of a process of the pool: signals that asked it to stop
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def execute_study(run: Run) -> Study:
         with made(mistake):
             load_dataset(name), prepare(name)  # what measures them must be there before hours of training
     rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
-    code = code_hash() if is_preview(run) else None  # a preview is of this code
+    code = code_hash() if run.is_preview else None  # a preview is of this code
     rows = {
         place: row
         for place, row in rows.items()
@@ -131,7 +131,7 @@ def _settings(run: Run) -> dict[str, str]:
 def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train, a seed of all variants before the next seed, and yield each row as it is there."""
     workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
-    context, each = multiprocessing.get_context("spawn"), None if is_preview(run) else 1  # one peak of memory each
+    context, each = multiprocessing.get_context("spawn"), None if run.is_preview else 1  # one peak of memory each
     with ProcessPoolExecutor(workers, context, initializer=_heed, max_tasks_per_child=each) as pool:
         waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}
         try:
@@ -157,13 +157,14 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
         _stop(_asked[0])
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
-    label, stale = Path(name).parent.name, is_preview(run) and not is_same(place, one, seed)
+    label, data = Path(name).parent.name, load_dataset(one.data)
+
+    def train(resume: bool) -> None:
+        for _ in begin(one, seed, place, resume, data):
+            pass
+
     with made(one.mistake), hearing(_stop):
-        data = load_dataset(one.data)
-        if stale or not measured_as_asked(place, one, seed, data):
-            for _ in begin(one, seed, place, not stale, data):
-                pass
-            measured_as_asked(place, one, seed, data)
+        train_as_asked(one, seed, place, data, train)
         left = read_result(place)
         if seed == one.seeds[0]:
             _keep_samples(one, place, folder / SAMPLES / label)

@@ -69,18 +69,11 @@ def plan_of(
     fast = images_per_second
     require(fast is None or fast > 0, "images_per_second", fast, "images_per_second > 0")
     processes = [] if devices is None else [f"processes={devices}"]
-    values = read_run(run_name, [*changes, *processes], root or project_root())
-    run = run_from(values)
+    file, values = (read_run(run_name, some, root or project_root()) for some in ([], [*changes, *processes]))
+    run, uncertain = run_from(values), _uncertain(values, file)
     with without_memory():
         passes = count_passes(run)
-    return Plan(
-        run,
-        passes,
-        memory(run, passes),
-        disk(run, passes),
-        _uncertain(values, read_run(run_name, [], root or project_root())),
-        fast,
-    )
+    return Plan(run, passes, memory(run, passes), disk(run, passes), uncertain, fast)
 
 
 def _uncertain(values: dict, file: dict) -> dict[str, str]:
