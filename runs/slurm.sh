@@ -26,7 +26,9 @@ fi
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 python=${PYTHON:-.venv/bin/python}
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # after a restart processes meet anew
-export TORCHINDUCTOR_COMPILE_THREADS=$(((SLURM_CPUS_PER_TASK - 1) / ${PROCESSES:-8} + 1)) # each process would take 32
+export OMP_NUM_THREADS=$(((SLURM_CPUS_PER_TASK - 1) / ${PROCESSES:-8} + 1)) # torchrun would give each process one
+export TORCHINDUCTOR_COMPILE_THREADS=$OMP_NUM_THREADS                       # each process would take 32
+export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True}   # sampling's other shapes leave no holes
 
 # One task a machine; --kill-on-bad-exit ends all when one fails, so that none waits for it.
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" "$python" -m torch.distributed.run \

@@ -47,6 +47,7 @@ def show(training):
         yield metrics
 
 execute(run, show)
+assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
 if os.path.exists("fail"):
     raise ZeroDivisionError("after the training")
 if os.path.exists("die"):

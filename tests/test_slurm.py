@@ -249,8 +249,12 @@ def test_a_process_that_is_stuck_is_found_and_all_begin_again_from_the_checkpoin
 
 @pytest.mark.slow
 def test_a_machine_that_is_late_is_waited_for(job, whole):
+    job.environment["SLURM_CPUS_PER_TASK"] = "3"
     job.submit()
     job.wait_for(30)
+    has = job.machine(1)[-1].environ()
+    assert (has["OMP_NUM_THREADS"], has["TORCHINDUCTOR_COMPILE_THREADS"]) == ("3", "3")
+    assert has["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
     others, writer = job.machine(1), read_json(job.folder / HOLDER)
     assert writer["process"] in [process.pid for process in job.machine(0)]  # where the notebook is read
     for process in others:

@@ -183,3 +183,4 @@ def _set_environment(root: Path) -> None:
     start_up = root / "_build" / "ipython"
     start_up.mkdir(parents=True, exist_ok=True)
     os.environ.update(IPYTHONDIR=str(start_up), MATPLOTLIBRC=os.devnull, PYTHONUTF8="1")
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # sampling leaves no holes in CUDA's memory
