@@ -10,6 +10,8 @@ from ict_lib.display.explorer import Explorer, Image, Line, Panel, Points, Slide
 from ict_lib.display.figures.reproduce import levels
 from ict_lib.run.study import SAMPLES, Study
 
+ONE_SEED = "One dot a variant, of one seed: small differences may be chance."
+
 
 def study_explorer(
     study: Study,
@@ -41,8 +43,8 @@ def study_explorer(
     return Explorer(
         sliders=[Slider("variant", variants, start=len(variants) - 1)],
         panels=[_samples(study, variants), Panel(marks, title="All seeds", **axes)],
-        caption="Each sample keeps its place, because all variants start from the same noise. One dot a seed: "
-        "where the dots of two variants mix, this study does not part them.",
+        caption="Each sample keeps its place, because all variants start from the same noise. "
+        + ("One dot a seed: where those of two variants mix, this study does not part them." if most > 1 else ONE_SEED),
     )
 
 
