@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PORT ?= 8000
 # What a user types reaches a command as one word, whatever stands in it; DRY=0 is as no DRY.
-export RUN SET GPUS CASES CHAPTER
+export RUN SET GPUS SPEED CASES CHAPTER
 yes = $(filter-out 0 no false,$(1))
 
 .PHONY: help book zip test lint format serve lab run plan bench bench-gpu times clean
@@ -48,16 +48,16 @@ format: $(READY) ## put code and notebooks into the one style, and write the pag
 serve: $(READY) ## build the book and show it in a browser; PORT=8000
 	@$(PYTHON) book/serve.py "$(PORT)"
 
-lab: $(READY) ## open the chapters in JupyterLab
-	$(VENV)/bin/jupyter lab book
+lab: $(READY) ## open the chapters in JupyterLab, and what runs have left
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" book/introduction.ipynb
 
 run: $(READY) ## run one experiment: make run RUN=digits/ict SET="seeds=[0] recipe.dropout=0.1"; DRY=1 tries it in 3 steps, ANEW=1 starts anew; CHAPTER=weighting: with that technique and without
 	@test -n "$$RUN" || { echo "Say which: make run RUN=digits/ict"; exit 2; }
 	@exec $(PYTHON) -m ict_lib run "$$RUN" $(if $(call yes,$(DRY)),--dry) $(if $(call yes,$(ANEW)),--anew) $(if $(CHAPTER),--chapter="$$CHAPTER") "$$SET"
 
-plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict GPUS=8 SET="recipe.dropout=0.1"
+plan: $(READY) ## what a run takes, before it is run: make plan RUN=cifar10/ict GPUS=8; SPEED=700: images a second of a device
 	@test -n "$$RUN" || { echo "Say which: make plan RUN=cifar10/ict GPUS=8"; exit 2; }
-	@exec $(PYTHON) -m ict_lib plan "$$RUN" $(if $(GPUS),--devices="$$GPUS") "$$SET"
+	@exec $(PYTHON) -m ict_lib plan "$$RUN" $(if $(GPUS),--devices="$$GPUS") $(if $(SPEED),--images-per-second="$$SPEED") "$$SET"
 
 bench: $(READY) ## measure speed and memory on this CPU, into runs/bench, 6 minutes; CASES="ceiling mlp" chooses
 	@exec $(PYTHON) -m ict_lib bench cpu --limit 340 $$CASES

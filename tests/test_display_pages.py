@@ -31,6 +31,7 @@ from ict_lib.exact.point_mass import consistency_loss, gradient_parts, scaled_gr
 from ict_lib.exact.toy import ring, three_modes
 from ict_lib.files import project_root
 from ict_lib.grid import karras_sigmas
+from ict_lib.recipe import Recipe
 from ict_lib.run.record import Record
 from ict_lib.techniques.curriculum import doubling
 from ict_lib.training import Metrics, train, training_step
@@ -213,8 +214,14 @@ def test_quoted_code_runs_and_is_the_librarys():
 
 def test_quoted_classes_lose_the_docstrings_of_their_methods_too():
     assert '"""' not in source(ConsistencyModel).data
-    assert '"""' in source(ConsistencyModel, docstring=True).data
     assert "return skip * x" in source(ConsistencyModel).data
+
+
+def test_of_a_dataclass_the_fields_alone_can_be_quoted():
+    quoted = source(Recipe, fields=True).data
+    assert "fourier_scale: float" in quoted
+    assert "sigma_data: float" in quoted
+    assert "def " not in quoted
 
 
 def test_the_training_step_fits_on_a_page():

@@ -128,6 +128,7 @@ def test_what_is_refused_is_said_in_one_line_and_nothing_is_started_or_left(line
         (["run", "RUN=digits/ict", "SET=steps=3; echo 'started'"], "steps is \"3; echo 'started'\""),
         (["plan", "RUN=digits/ict", "GPUS=-1"], "processes is -1"),
         (["plan", "RUN=digits/ict", "GPUS=abc"], "invalid int value: 'abc'"),
+        (["plan", "RUN=digits/ict", "SPEED=abc"], "invalid float value: 'abc'"),
         (["bench", "CASES=zzz"], "case is 'zzz'"),
         (["serve", "PORT=abc"], "PORT is 'abc'"),
     ],

@@ -9,10 +9,10 @@ from typing import Any
 from IPython.display import Markdown
 
 
-def source(thing: Callable[..., Any] | type, docstring: bool = False) -> Markdown:
-    """Show the library's code of a function or class, so that a page never holds a copy."""
-    code = textwrap.dedent(inspect.getsource(thing))
-    return Markdown(f"```python\n{code if docstring else _without_docstring(code)}```")
+def source(thing: Callable[..., Any] | type, fields: bool = False) -> Markdown:
+    """Show the library's code of a function, or of a class or its fields, so that a page never holds a copy."""
+    code = _without_docstring(textwrap.dedent(inspect.getsource(thing)))
+    return Markdown(f"```python\n{code.partition(chr(10) + '    def ')[0] if fields else code}```")
 
 
 def say(text: str) -> Markdown:

@@ -138,21 +138,21 @@ def pairs_explorer(mixture: Mixture, seed: int = 0, most: int = 4096, shown: int
             Panel(
                 [
                     Points(*data.T, label="data", size=3, color=2),
-                    Line(rays[..., 0], rays[..., 1], label="pairs", color=5),
+                    Line(rays[..., 0], rays[..., 1], label="draws", color=5),
                     Line(rest[..., 0], rest[..., 1], label="trajectory", color=0),
-                    Line(way[..., 0], way[..., 1], label="mean of all pairs", color=1, dashed=True),
+                    Line(way[..., 0], way[..., 1], label="mean of all draws", color=1, dashed=True),
                     Points(path[:, None, 0], path[:, None, 1], size=9, color=3),
                 ],
-                title="Pairs through one noisy point",
+                title="Draws through one noisy point",
                 square=True,
             ),
             _averages(clean, mean),
         ],
         readouts=[
-            Readout(f"mean of {most:,} pairs", _texts(clean.mean(dim=1)), "{}"),
+            Readout(f"mean of {most:,} draws", _texts(clean.mean(dim=1)), "{}"),
             Readout("denoiser", _texts(mean), "{}"),
         ],
-        caption="Each grey line is a pair: it joins the noisy point to a clean one that it may come from. None follows "
+        caption="Each grey line is a draw: it leads to a clean point that the noisy one may come from. None follows "
         "the trajectory (blue), which sets out along their mean (dashed), at every noise level, and then bends away.",
     )
 
@@ -166,10 +166,10 @@ def _averages(clean: Tensor, mean: Tensor) -> Panel:
     return Panel(
         [
             Line(counts, running, label="distance from the denoiser", color=1),
-            Line(counts, spread / counts.sqrt(), label="spread / √pairs", color=5, dashed=True),
+            Line(counts, spread / counts.sqrt(), label="spread / √draws", color=5, dashed=True),
         ],
-        title="The mean of so many pairs",
-        x_label="pairs",
+        title="The mean of so many draws",
+        x_label="draws",
         y_label="distance, data units",
         x_scale="log",
         y_scale="log",
