@@ -132,9 +132,9 @@ ONE = Slider("s", [1, 2, 3])
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Slider("s", [1]), "needs 2 or more"),
+        (lambda: Slider("s", [1]), "slider 's' is 1: 2 or more"),
         (lambda: Slider("s", [1, 2], start=2), "0 to 1"),
-        (lambda: Slider("s", [1, 2], text=["a"]), "1 texts"),
+        (lambda: Slider("s", [1, 2], text=["a"]), "texts of slider 's' is 1: 2"),
         (lambda: Panel([]), "one or more"),
         (lambda: Panel([Image([[0]]), Line([0], [0])]), "alone"),
         (lambda: Panel([Line([0], [0])], x_scale="sqrt"), "'sqrt'"),
@@ -150,9 +150,9 @@ ONE = Slider("s", [1, 2, 3])
         (lambda: Explorer([ONE], [Panel([Line([0, 1], [0, np.inf])])]), "infinite"),
         (lambda: Explorer([ONE], [Panel([Line([0, 1], [0, 1e60])])]), "infinite"),
         (lambda: Explorer([ONE], [Panel([Line([0, 1], [1, 1])], x_scale="log")]), "log scale"),
-        (lambda: Explorer([ONE], [Panel([Line([0.0], [np.nan])])]), "give y_range"),
+        (lambda: Explorer([ONE], [Panel([Line([0.0], [np.nan])])]), "y_range"),
         (lambda: Explorer([ONE], [Panel([Image([[np.nan]])])]), "finite"),
-        (lambda: Explorer([ONE], [Panel([Image([[[1, 2]]], colored=True)])]), "3: red, green and blue"),
+        (lambda: Explorer([ONE], [Panel([Image([[[1, 2]]], colored=True)])]), "is 2: red, green and blue"),
         (lambda: Explorer([ONE], [GOOD], [Readout("r", [1, 2])]), "readout 'r'"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
+from ict_lib.checks import require
 from ict_lib.display.packing import describe
 from ict_lib.display.parts import Area, Image, Line, Panel, Points, Readout, Slider
 
@@ -71,8 +72,8 @@ class Explorer(anywidget.AnyWidget):
     def _check_index(self, proposal: dict) -> list[int]:
         index = list(proposal["value"])
         counts = [len(slider["text"]) for slider in self.spec.get("sliders", [])]
-        if counts and (len(index) != len(counts) or any(not 0 <= i < n for i, n in zip(index, counts, strict=True))):
-            raise ValueError(f"index is {index}; it must be {len(counts)} numbers, from 0 to below {counts}")
+        fits = len(index) == len(counts) and all(0 <= i < n for i, n in zip(index, counts, strict=True))
+        require(fits or not counts, "index", index, f"{len(counts)} numbers, from 0 to below {counts},")
         return index
 
     def __repr__(self) -> str:

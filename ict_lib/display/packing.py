@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ict_lib.checks import require
 from ict_lib.display.parts import Area, Image, Mark, Panel, Points, Readout, Slider
 
 
@@ -26,11 +27,8 @@ def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.n
         array = array.reshape((1,) * len(counts) + shape)
     leading = array.shape[: len(counts)]
     fits = array.ndim == len(counts) + tail and all(n in (1, count) for n, count in zip(leading, counts, strict=True))
-    if not fits or array.size == 0:
-        raise ValueError(
-            f"{name} has shape {shape}; it must have {tail} axes, or {len(counts)} leading axes of length "
-            f"{tuple(counts)} (or 1) before them, and must not be empty"
-        )
+    rule = f"{tail} axes, or leading axes of length {tuple(counts)} (or 1) before them, none of them empty,"
+    require(fits and array.size > 0, f"shape of {name}", shape, rule)
     return array
 
 
@@ -87,8 +85,7 @@ def _curves(name: str, mark: Mark, panel: Panel, counts: Sequence[int]) -> dict[
         low = np.full(arrays["y"].shape[-1], low) if low.ndim == 0 else low
         arrays["low"] = _numbers(f"{name} low", low, counts, "linear")
     points = {key: array.shape[-1] for key, array in arrays.items()}
-    if len(set(points.values())) > 1:
-        raise ValueError(f"{name} has {points} points; all must have the same number")
+    require(len(set(points.values())) == 1, f"{name} points", points, "the same number of all")
     return arrays
 
 
@@ -96,8 +93,7 @@ def _limits(name: str, arrays: list[np.ndarray], scale: str, margin: float) -> l
     """Take an axis's range from all values of all positions."""
     values = np.concatenate([array.ravel() for array in arrays])
     values = values[np.isfinite(values) & ((values > 0) | (scale == "linear"))]
-    if values.size == 0:
-        raise ValueError(f"{name} has no finite value to take a range from; give {name}_range")
+    require(values.size > 0, f"number of {name} values to take a range from", 0, f"one or more, or {name}_range,")
     ends = np.array([values.min(), values.max()])
     ends = np.log(ends) if scale == "log" else ends
     if ends[0] == ends[1]:
@@ -116,8 +112,8 @@ def _style(mark: Mark, order: int) -> dict[str, object]:
 def _image(name: str, image: Image, counts: Sequence[int], packer: Packer) -> dict[str, object]:
     """Turn pixels into 8-bit levels."""
     pixels = align(name, image.pixels, counts, 3 if image.colored else 2).astype(np.float64)
-    if image.colored and pixels.shape[-1] != 3:
-        raise ValueError(f"{name} has {pixels.shape[-1]} colours; it must have 3: red, green and blue")
+    colours = pixels.shape[-1] if image.colored else 3
+    require(colours == 3, f"number of colours of {name}", colours, "red, green and blue, 3,")
     if not np.isfinite(pixels).all():
         raise ValueError(f"{name} holds a value that is not finite; all must be finite")
     low, high = image.value_range
@@ -164,10 +160,8 @@ def describe(
     Raises:
         ValueError: if a number of parts, a shape or a value is not possible.
     """
-    if not 1 <= len(sliders) <= 2:
-        raise ValueError(f"there are {len(sliders)} sliders; an Explorer takes 1 or 2")
-    if not panels:
-        raise ValueError("there are 0 panels; an Explorer takes 1 or more")
+    require(1 <= len(sliders) <= 2, "number of sliders", len(sliders), "1 or 2")
+    require(len(panels) > 0, "number of panels", len(panels), "1 or more")
     counts = [slider.count for slider in sliders]
     packer = Packer()
     spec = {

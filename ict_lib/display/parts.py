@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ict_lib.checks import require, require_known
+
 SCALES = ("linear", "count", "log")
 NUM_COLORS = 6
 
 
 def _check_range(name: str, limits: tuple[float, float] | None, scale: str) -> None:
     """Refuse a range that does not ascend, or that its scale cannot show."""
-    if scale not in SCALES:
-        raise ValueError(f"{name}_scale is {scale!r}; it must be one of {SCALES}")
-    if limits is None:
-        return
-    if len(limits) != 2 or not np.all(np.isfinite(limits)) or not limits[0] < limits[1]:
-        raise ValueError(f"{name}_range is {limits!r}; it must be (low, high), finite, with low < high")
-    if scale == "log" and limits[0] <= 0:
-        raise ValueError(f"{name}_range is {limits!r}; a log scale needs low > 0")
+    require_known(f"{name}_scale", scale, SCALES)
+    ascends = limits is None or (len(limits) == 2 and np.all(np.isfinite(limits)) and limits[0] < limits[1])
+    require(ascends, f"{name}_range", limits, "(low, high), finite, with low < high,")
+    require(limits is None or scale != "log" or limits[0] > 0, f"{name}_range", limits, "low > 0 on a log scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +39,10 @@ class Slider:
     text: Sequence[str] | None = None  # what is shown for each position; the values themselves where None
 
     def __post_init__(self) -> None:
-        if self.count < 2:
-            raise ValueError(f"slider {self.label!r} has {self.count} positions; it needs 2 or more")
-        if not 0 <= self.start < self.count:
-            raise ValueError(f"slider {self.label!r} starts at {self.start}; it must be 0 to {self.count - 1}")
-        if self.text is not None and len(self.text) != self.count:
-            raise ValueError(f"slider {self.label!r} has {len(self.text)} texts; it needs {self.count}, one a value")
+        name, texts = f"slider {self.label!r}", self.count if self.text is None else len(self.text)
+        require(self.count >= 2, f"number of positions of {name}", self.count, "2 or more")
+        require(0 <= self.start < self.count, f"start of {name}", self.start, f"0 to {self.count - 1}")
+        require(texts == self.count, f"number of texts of {name}", texts, f"{self.count}, one a value,")
 
     @property
     def count(self) -> int:
@@ -77,8 +73,8 @@ class Curve:
     color: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.color is not None and not 0 <= self.color < NUM_COLORS:
-            raise ValueError(f"color is {self.color!r}; it must be None or one of 0 to {NUM_COLORS - 1}")
+        fits = self.color is None or 0 <= self.color < NUM_COLORS
+        require(fits, "color", self.color, f"None or one of 0 to {NUM_COLORS - 1}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +92,7 @@ class Points(Curve):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.size > 0:
-            raise ValueError(f"size is {self.size!r}; it must be positive, in pixels")
+        require(self.size > 0, "size", self.size, "a positive number of pixels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +142,9 @@ class Panel:
 
     def __post_init__(self) -> None:
         kinds = [type(mark).__name__ for mark in self.marks]
-        if not kinds or not all(isinstance(mark, Mark) for mark in self.marks):
-            raise ValueError(f"marks are {kinds}; they must be one or more of Line, Points, Area, Image")
-        if "Image" in kinds and len(kinds) > 1:
-            raise ValueError(f"marks are {kinds}; an Image must stand alone in its panel")
+        known = bool(kinds) and all(isinstance(mark, Mark) for mark in self.marks)
+        require(known, "marks", kinds, "one or more of Line, Points, Area, Image")
+        require("Image" not in kinds or len(kinds) == 1, "marks", kinds, "an Image alone in its panel")
         _check_range("x", self.x_range, self.x_scale)
         _check_range("y", self.y_range, self.y_scale)
 
