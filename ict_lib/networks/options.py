@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ict_lib.checks import nearest, require
 
@@ -67,25 +67,52 @@ def check_fit(network: str, options: dict[str, Any], shape: Sequence[int]) -> No
     if network != "mlp":
         names = "attention_resolutions", "head_channels", "dropout_resolution"
         more = {name: taken[name] for name in names if name in taken}
-        check_sizes(shape, taken["channels"], taken["multipliers"], divisor=8 if network == "small_unet" else 4, **more)
+        sizes = taken["channels"], taken["multipliers"], taken["blocks"]
+        plan_levels(shape, *sizes, divisor=8 if network == "small_unet" else 4, **more)
 
 
-def check_sizes(
+class Level(NamedTuple):
+    """One resolution: channels, rate of dropout, and the blocks, each told by its attention."""
+
+    width: int  # channels
+    dropout: float  # rate
+    # for each block on the way down, channels of a head of the attention that follows; 0 for no attention
+    down: list[int]
+    up: list[int]  # the same on the way up, with one block more
+
+
+def plan_levels(
     shape: Sequence[int],
     channels: int,
     multipliers: Sequence[int],
+    blocks: int,
+    dropout: float = 0.0,
     attention_resolutions: Sequence[int] | None = None,
     head_channels: int | None = None,
     dropout_resolution: float = math.inf,
     divisor: int = 4,
-) -> list[int]:
-    """Return the heights of a U-Net's feature maps, or refuse sizes, as :func:`ict_lib.networks.unet.plan_levels` says.
+) -> list[Level]:
+    """Return the levels of a U-Net, from the highest resolution to the lowest, and refuse what does not fit.
+
+    Args:
+        shape: of one image, ``(channel, height, width)``.
+        channels: that the multipliers multiply.
+        multipliers: of the channels, one a level.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        dropout: rate.
+        attention_resolutions: heights of the feature maps that have attention; None for the lowest alone.
+        head_channels: of one head of attention; None for a single head.
+        dropout_resolution: height of the largest feature map that has dropout.
+        divisor: of the channels.
 
     Raises:
-        ValueError: with the size, and what is needed.
+        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of ``divisor``,
+            ``blocks < 1``, attention or dropout is wanted at a height that no feature map has, or ``head_channels``
+            does not divide the channels with attention.
     """
     halvings = 2 ** (len(multipliers) - 1)
     fits = len(shape) == 3 and shape[1] % halvings == shape[2] % halvings == 0
+    require(blocks >= 1, "blocks", blocks, "at least one")
     require(fits, "shape", tuple(shape), f"(channel, height, width), both sides divisible by {halvings},")
     require(channels >= divisor and channels % divisor == 0, "channels", channels, f"a multiple of {divisor}")
     heights = [shape[1] >> level for level in range(len(multipliers))]
@@ -93,7 +120,13 @@ def check_sizes(
     require(set(attends) <= set(heights), "attention_resolutions", attends, f"of {heights}, the network's,")
     rule = f"{heights[-1]}, the lowest, or more"
     require(dropout_resolution >= heights[-1], "dropout_resolution", dropout_resolution, rule)
-    widths = {channels * m for height, m in zip(heights, multipliers, strict=True) if height in (*attends, heights[-1])}
-    whole = head_channels is None or not any(width % head_channels for width in widths)
-    require(whole, "head_channels", head_channels, f"a divisor of {sorted(widths)}, the channels with attention,")
-    return heights
+    levels = []
+    for height, multiplier in zip(heights, multipliers, strict=True):
+        width = channels * multiplier
+        head = (head_channels or width) if height in attends else 0
+        rate = dropout if height <= dropout_resolution else 0.0
+        levels.append(Level(width, rate, blocks * [head], (blocks + 1) * [head]))
+    divided = {level.width for level in levels if level.down[0] or level is levels[-1]}
+    whole = head_channels is None or not any(width % head_channels for width in divided)
+    require(whole, "head_channels", head_channels, f"a divisor of {sorted(divided)}, the channels with attention,")
+    return levels

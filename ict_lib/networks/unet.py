@@ -1,69 +1,16 @@
 """The one forward pass of the U-Nets; `ncsnpp`, `adm` and `small_unet` list what stands in it."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ict_lib.checks import require
 from ict_lib.networks.blocks import Norm, UnroundedConv, zeroed
-from ict_lib.networks.options import check_sizes
+from ict_lib.networks.options import Level, plan_levels
 
-
-class Level(NamedTuple):
-    """One resolution: channels, rate of dropout, and the blocks, each told by its attention."""
-
-    width: int  # channels
-    dropout: float  # rate
-    # for each block on the way down, channels of a head of the attention that follows; 0 for no attention
-    down: list[int]
-    up: list[int]  # the same on the way up, with one block more
-
-
-def plan_levels(
-    shape: tuple[int, int, int],
-    channels: int,
-    multipliers: Sequence[int],
-    blocks: int,
-    dropout: float,
-    attention_resolutions: Sequence[int] | None = None,
-    head_channels: int | None = None,
-    dropout_resolution: float = math.inf,
-    divisor: int = 4,
-) -> list[Level]:
-    """Return the levels of a U-Net, from the highest resolution to the lowest, and refuse what does not fit.
-
-    Args:
-        shape: of one image, ``(channel, height, width)``.
-        channels: that the multipliers multiply.
-        multipliers: of the channels, one a level.
-        blocks: residual blocks a level on the way down; one more on the way up.
-        dropout: rate.
-        attention_resolutions: heights of the feature maps that have attention; None for the lowest alone.
-        head_channels: of one head of attention; None for a single head.
-        dropout_resolution: height of the largest feature map that has dropout.
-        divisor: of the channels.
-
-    Raises:
-        ValueError: if the image cannot be halved often enough, ``channels`` is no multiple of ``divisor``,
-            ``blocks < 1``, attention or dropout is wanted at a height that no feature map has, or ``head_channels``
-            does not divide the channels with attention.
-    """
-    sizes = shape, channels, multipliers, attention_resolutions
-    require(blocks >= 1, "blocks", blocks, "at least one")
-    heights = check_sizes(*sizes, head_channels, dropout_resolution, divisor)
-    attends = heights[-1:] if attention_resolutions is None else attention_resolutions
-    levels = []
-    for height, multiplier in zip(heights, multipliers, strict=True):
-        width = channels * multiplier
-        head = (head_channels or width) if height in attends else 0
-        rate = dropout if height <= dropout_resolution else 0.0
-        levels.append(Level(width, rate, blocks * [head], (blocks + 1) * [head]))
-    return levels
+__all__ = ["Level", "UNet", "plan_levels"]
 
 
 class UNet(nn.Module):
