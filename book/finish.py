@@ -17,7 +17,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from execute import BUILD, ROOT
 from PIL import Image
-from top import add_top, read_times, repository
+from top import TIMES, add_top, repository
 from web_assets import node
 
 HTML = BUILD / "html"
@@ -155,7 +155,7 @@ def finish() -> None:
     write_formulas(pages)
     said = {path.relative_to(HTML).as_posix(): texts(page) for path, page in pages.items()}
     (STATIC / "search_texts.js").write_text(f"const PAGE_TEXTS = {json.dumps(said, ensure_ascii=False)};\n", "utf8")
-    times, where = read_times(), repository()
+    times, where = json.loads(TIMES.read_text("utf8")) if TIMES.exists() else {}, repository()
     for path, page in pages.items():
         add_top(page, path.relative_to(HTML).with_suffix("").as_posix(), times, where)
         mend(page)

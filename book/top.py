@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -54,8 +53,3 @@ def add_top(page: BeautifulSoup, name: str, times: dict[str, Any], where: dict[s
         link.string = words
         line.extend([link, " "])
     above.insert_after(line)
-
-
-def read_times() -> dict[str, Any]:
-    """Read what `make times` has left."""
-    return json.loads(TIMES.read_text("utf8")) if TIMES.exists() else {}

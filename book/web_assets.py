@@ -31,18 +31,12 @@ def npm(*arguments: str) -> None:
         raise RuntimeError(f"`npm {' '.join(arguments)}` failed with exit status {done.returncode}, see above")
 
 
-def install() -> bool:
-    """Install, unless that was done for this lock file already.
-
-    Returns:
-        Whether there was something to do.
-    """
+def install() -> None:
+    """Install, unless that was done for this lock file already."""
     wanted = (ROOT / "package-lock.json").read_bytes()
-    if INSTALLED.exists() and INSTALLED.read_bytes() == wanted:
-        return False
-    npm("ci", "--loglevel=error")
-    INSTALLED.write_bytes(wanted)
-    return True
+    if not INSTALLED.exists() or INSTALLED.read_bytes() != wanted:
+        npm("ci", "--loglevel=error")
+        INSTALLED.write_bytes(wanted)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What stands below a page's title: the time of its cells, and links to where the page can be opened."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,4 +88,4 @@ def test_colab_and_binder_are_not_offered_where_they_find_nothing(top, url):
 def test_the_setting_is_one(top):
     assert top.repository().keys() == {"url", "branch"}
     pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.ipynb")}
-    assert top.read_times().get("seconds", {}).keys() <= pages
+    assert json.loads(top.TIMES.read_text("utf8"))["seconds"].keys() <= pages

@@ -13,7 +13,7 @@ import anywidget
 import safetensors.torch
 import traitlets
 from IPython.display import HTML, display
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from ict_lib.checks import require, require_known
 from ict_lib.consistency import ConsistencyModel
@@ -41,11 +41,9 @@ def read_half(name: str) -> tuple[bytes, dict[str, Any]]:
     path = kept(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `python -m ict_lib live {name}` writes it after the run")
-    content = path.read_bytes()
     try:
-        safetensors.torch.load(content)
-        length = int.from_bytes(content[:8], "little")
-        return content, json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["about"])
+        with safe_open(path, "pt") as file:
+            return path.read_bytes(), json.loads((file.metadata() or {})["about"])
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, or was not written by `python -m ict_lib live`: {error}") from None
 

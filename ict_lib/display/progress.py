@@ -1,11 +1,10 @@
 """How far a training is: a progress bar for terminal and notebook alike, and the newest samples."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from IPython import get_ipython
-from IPython.display import Image, display
+from IPython.display import DisplayHandle, Image
 from tqdm import tqdm
 
 from ict_lib.training.folder import LOOKS
@@ -21,10 +20,12 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 def progress(training: "Training | Launched") -> Iterator[Metrics]:
     """Pass a training's metrics on while a bar shows its steps, N, loss, images per second and the time left.
 
-    In a notebook its newest samples are shown too. All of it comes from what a training leaves, so that it is the same
-    for one process and for many. Plain text, not a widget: a rendered page needs no widget manager for it.
+    In a notebook its newest samples are shown too, always in the same place. All of it comes from what a training
+    leaves, so that it is the same for one process and for many. Plain text, not a widget: a rendered page needs no
+    widget manager for it.
     """
-    run, before, newest = training.run, training.last, Newest(training.place)
+    run, before, place, seen = training.run, training.last, DisplayHandle(), None
+    looks = training.place / LOOKS if training.place and get_ipython() else None  # a terminal shows no pictures
     with tqdm(
         total=run.steps, initial=training.step, desc=f"seed {training.seed}", mininterval=1, bar_format=BAR
     ) as bar:
@@ -34,7 +35,10 @@ def progress(training: "Training | Launched") -> Iterator[Metrics]:
             left = (run.steps - metrics.step) * run.batch_size / rate
             shown = {"N": metrics.num_scales, "loss": f"{metrics.loss:.3g}", "images/s": f"{rate:.0f}"}
             bar.set_postfix(shown, left=tqdm.format_interval(left), refresh=False)
-            newest.show()
+            newest = max(looks.glob("step-*.png"), default=None) if looks else None
+            if newest and newest != seen:
+                (place.update if seen else place.display)(Image(newest.read_bytes()))
+                seen = newest
             yield metrics
             before = metrics
 
@@ -43,23 +47,3 @@ def images_per_second(before: Metrics | None, now: Metrics) -> float:
     """Return how fast a training was between two records, evaluation left out; None stands for its start."""
     images, seconds = (before.images_seen, before.seconds) if before else (0, 0.0)
     return (now.images_seen - images) / max(now.seconds - seconds, 1e-9)
-
-
-class Newest:
-    """A place on the page where the newest samples of a training are, and always only these."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder if get_ipython() else None  # a terminal shows no pictures
-        self._path: Path | None = None
-        self._place: Any = None
-
-    def show(self) -> None:
-        """Show the newest picture, in the place of the one before."""
-        path = max((self.folder / LOOKS).glob("step-*.png"), default=None) if self.folder else None
-        if path is None or path == self._path:
-            return
-        self._path, picture = path, Image(path.read_bytes())
-        if self._place is None:
-            self._place = display(picture, display_id=True)
-        else:
-            self._place.update(picture)

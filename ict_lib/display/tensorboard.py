@@ -32,25 +32,21 @@ class TensorBoardLog:
             path.unlink()
         self._writer = SummaryWriter(self.folder)
         self._start = time.time() - (lines[-1]["seconds"] if lines else 0.0)
+        self.add(*lines)
+
+    def add(self, *lines: dict[str, Any]) -> None:
+        """Add lines of metrics: a scalar for each number but ``seed`` and ``step``, and the samples of that step."""
         for line in lines:
-            self._add(line)
+            step, clock = line["step"], self._start + line["seconds"]
+            for name, value in line.items():
+                if name not in ("seed", "step") and type(value) in (int, float):
+                    self._writer.add_scalar(name, value, step, clock)
+            look = self._looks / f"step-{step:09d}.png"
+            if look.exists():
+                with Image.open(look) as picture:
+                    levels = np.asarray(picture.convert("RGB"))
+                self._writer.add_image("samples", levels, step, clock, dataformats="HWC")
         self._writer.flush()
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Add one line of metrics: a scalar for each number but ``seed`` and ``step``, and the samples of that step."""
-        self._add(line)
-        self._writer.flush()
-
-    def _add(self, line: dict[str, Any]) -> None:
-        """Hand one line to the writer."""
-        step, clock = line["step"], self._start + line["seconds"]
-        for name, value in line.items():
-            if name not in ("seed", "step") and type(value) in (int, float):
-                self._writer.add_scalar(name, value, step, clock)
-        look = self._looks / f"step-{step:09d}.png"
-        if look.exists():
-            with Image.open(look) as picture:
-                self._writer.add_image("samples", np.asarray(picture.convert("RGB")), step, clock, dataformats="HWC")
 
     def close(self) -> None:
         """Close the file, after the last line."""

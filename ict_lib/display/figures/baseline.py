@@ -52,11 +52,18 @@ def _samples(study: Study, variants: list[str]) -> Panel:
     """Draw the samples that are kept of each variant: a sheet of images, or points."""
     folder, title = study.folder / SAMPLES, "One-step samples of the first seed"
     if (folder / f"{variants[0]}.npy").exists():
-        drawn = np.stack([np.load(folder / f"{variant}.npy")[0].astype(np.float32) for variant in variants])
-        ends = {"x_range": (-1.2, 1.2), "y_range": (-1.2, 1.2), "square": True}
-        return Panel([Points(drawn[..., 0], drawn[..., 1], size=2.5, color=0)], title=title, **ends)
+        return kept_points(study, variants, title)
     sheets = np.stack([levels(plt.imread(folder / f"{variant}.png")) for variant in variants])
     return Panel([Image(sheets, (0, 255), sheets.ndim == 4)], title=title)
+
+
+def kept_points(study: Study, variants: Sequence, title: str) -> Panel:
+    """Draw the points that are kept of each variant; the names are nested once a slider."""
+    names = np.array(variants)
+    drawn = np.stack([np.load(study.folder / SAMPLES / f"{name}.npy")[0] for name in names.flat]).astype(np.float32)
+    drawn = drawn.reshape(*names.shape, *drawn.shape[1:])  # [*sliders, points, 2]
+    ends = {"x_range": (-1.2, 1.2), "y_range": (-1.2, 1.2), "square": True}
+    return Panel([Points(drawn[..., 0], drawn[..., 1], size=2.5, color=0)], title=title, **ends)
 
 
 def dots(ax: Axes, study: Study, key: str, variants: Sequence[str] = (), marks: dict[str, float] | None = None) -> None:

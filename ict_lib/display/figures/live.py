@@ -3,7 +3,6 @@
 import io
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from ict_lib.editing import inpaint
 from ict_lib.exact.mixture import Mixture
 from ict_lib.grid import karras_sigmas
 from ict_lib.sampling import sample
+from ict_lib.training.measuring import grid
 
 SHEET = (
     "Draw new noise: 25 digits come back at once, each in one evaluation of the network, in your browser. Then move σ "
@@ -41,7 +41,7 @@ def sheet(name: str = "digits/live") -> LiveModel:
     levels = {"One step": [80.0], "Two steps": [80.0, about["sigma_mid"]]}
     fig, axes = plt.subplots(1, 2, figsize=(6, 3.2))
     for ax, (title, sigmas) in zip(axes, levels.items(), strict=True):
-        show_grid(ax, _joined(sample(model, 25, about["shape"], sigmas, _generator()), 5), title)
+        show_grid(ax, grid(sample(model, 25, about["shape"], sigmas, _generator()), 5), title)
     return LiveModel(name, "sheet", caption=SHEET, still=_png(fig))
 
 
@@ -52,8 +52,8 @@ def repair(name: str = "digits/live") -> LiveModel:
     known = torch.arange(images.shape[2])[:, None] < images.shape[2] / 2  # the upper half
     filled = inpaint(model, images, known, karras_sigmas(9).flip(0)[:-1].tolist(), _generator())
     fig, axes = plt.subplots(1, 2, figsize=(5, 2.8))
-    show_grid(axes[0], _joined(images[:1].where(known, torch.zeros(())), 1), "The lower half is rubbed out")
-    show_grid(axes[1], _joined(filled, 2), "Filled in from four noises")
+    show_grid(axes[0], grid(images[:1].where(known, torch.zeros(())), 1), "The lower half is rubbed out")
+    show_grid(axes[1], grid(filled, 2), "Filled in from four noises")
     return LiveModel(name, "repair", caption=REPAIR, still=_png(fig))
 
 
@@ -82,13 +82,6 @@ def _scatter(ax: Axes, points: Tensor, label: str) -> None:
     """Draw faint points ``[num, 2]`` on equal axes."""
     ax.plot(*points.T, ".", color="0.6", markersize=2)
     ax.set(xlabel=label, aspect="equal")
-
-
-def _joined(images: Tensor, columns: int) -> np.ndarray:
-    """Lay grey images in [-1, 1], ``[num, 1, height, width]``, side by side; numbers from 0 to 1."""
-    grey = torch.nn.functional.pad((images[:, 0].clamp(-1, 1) + 1) / 2, (0, 1, 0, 1), value=1.0)
-    rows, height, width = len(grey) // columns, *grey.shape[1:]
-    return grey.view(rows, columns, height, width).transpose(1, 2).reshape(rows * height, columns * width).numpy()
 
 
 def _png(fig: Figure) -> bytes:

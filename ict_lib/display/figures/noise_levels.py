@@ -1,12 +1,12 @@
 """Figure of the chapter on the noise levels: what a lognormal draws, and what small networks trained with it learn."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ict_lib.display.explorer import Area, Explorer, Line, Panel, Points, Readout, Slider
+from ict_lib.display.explorer import Area, Explorer, Line, Panel, Readout, Slider
+from ict_lib.display.figures.baseline import kept_points
 from ict_lib.grid import karras_sigmas
-from ict_lib.run.study import SAMPLES, Study
+from ict_lib.run.study import Study
 from ict_lib.techniques.noise_schedule import lognormal_pmf
 
 P_MEANS, P_STDS = [-3.1, -1.1, 1.1], [1.0, 2.0, 4.0]
@@ -74,7 +74,8 @@ def noise_explorer(study: Study, errors: dict[str, Tensor], sigmas: Tensor) -> E
         Slider("P_mean", P_MEANS, start=ICT[0], text=[f"{m:.1f}".replace("-", "−") for m in P_MEANS]),
         Slider("P_std", P_STDS, start=ICT[1], text=[f"{s:g}" for s in P_STDS]),
     ]
-    return Explorer(sliders, [*panels, _samples(study)], readouts, CAPTION)
+    names = [[label(m, s) for s in P_STDS] for m in P_MEANS]
+    return Explorer(sliders, [*panels, kept_points(study, names, "One-step samples")], readouts, CAPTION)
 
 
 def _draws(num_scales: int) -> Panel:
@@ -84,14 +85,6 @@ def _draws(num_scales: int) -> Panel:
     shares = torch.stack([torch.stack([share for _, share in row]) for row in drawn])
     axes = {"y_label": "share per decade of σ", "y_range": (0.0, 1.0)}
     return Panel([Area(drawn[0][0][0], shares, color=0)], f"What is drawn, N = {num_scales:,}", **axes, **LEVEL)
-
-
-def _samples(study: Study) -> Panel:
-    """Draw one-step samples of each network, from the same noise."""
-    files = [[study.folder / SAMPLES / f"{label(m, s)}.npy" for s in P_STDS] for m in P_MEANS]
-    drawn = np.array([[np.load(path)[0].astype(np.float32) for path in row] for row in files])
-    ends = {"x_range": (-1.2, 1.2), "y_range": (-1.2, 1.2), "square": True}
-    return Panel([Points(drawn[..., 0], drawn[..., 1], size=2.5, color=0)], "One-step samples", **ends)
 
 
 def _readouts(num_scales: int) -> list[Readout]:
