@@ -329,7 +329,7 @@ def test_values_that_are_not_finite_are_refused(digits, value):
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((20, 8, 8), {}, r"\[20, 8, 8\]\]: \[n, 1, 8, 8\]"),
+        ((20, 8, 8), {}, r"\[20, 8, 8\]\]: \[n, 1 or 3"),
         ((20, 1, 16, 16), {}, r"\[n, 1, 8, 8\]"),
         ((20, 3, 8, 8), {}, r"\[n, 1, 8, 8\]"),
         ((20, 2, 32, 32), {"extractor": "inception"}, "1 or 3"),

@@ -36,6 +36,7 @@ class Extractor(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
+        self.size = size
         stride = min(2, size // 8)
         self.fine = nn.Conv2d(1, 32, 2 * stride + 1, padding=stride, stride=stride)
         halvings = (size // stride).bit_length() - 4  # down to 8x8
@@ -45,7 +46,13 @@ class Extractor(nn.Module):
         self.logit = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``[batch, 1, size, size]`` in [-1, 1] to features ``[batch, 64]``, the last hidden layer, and logits."""
+        """Map ``[batch, 1, size, size]`` in [-1, 1] to features ``[batch, 64]``, the last hidden layer, and logits.
+
+        Raises:
+            ValueError: if the images have another shape.
+        """
+        fits = images.shape[1:] == (1, self.size, self.size)
+        require(fits, "images", list(images.shape), f"[n, 1, {self.size}, {self.size}]")
         hidden = images
         for layer in (self.fine, *self.middle, self.coarse):
             hidden = F.silu(layer(hidden))
@@ -69,10 +76,8 @@ def features_of(images: Tensor, name: str = "digits") -> Tensor:
         ValueError: if there is no such classifier, or the images are not those that it reads, or not finite.
     """
     require_known("extractor", name, HELD_OUT)
-    shape = DATASETS[name].shape
-    fits = images.shape[1:] == shape and images.is_floating_point()
-    require(fits, name, [images.dtype, *images.shape], f"floating point [n, {', '.join(map(str, shape))}]")
-    require_finite(name, images)
+    require(images.is_floating_point(), "images", images.dtype, "floating point")
+    require_finite("images", images)
     network = load_extractor(name)
     with one_thread():
         return torch.cat([network(part)[0] for part in images.detach().cpu().double().clamp(-1, 1).split(4096)])

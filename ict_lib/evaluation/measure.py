@@ -140,21 +140,19 @@ def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) 
         RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
     """
     extractor = extractor_of(data.name)
-    if extractor == "inception":
-        found = fidelity(images, data, extractor, fid_alone)
-    else:
-        found = _without_inception(images, data.batch(_some(data, REFERENCE)), extractor, fid_alone)
+    real = data if extractor == "inception" else data.batch(_some(data, REFERENCE))
+    found = {} if extractor == "none" else fidelity(images, real, extractor, fid_alone)
+    if extractor == "none" or (extractor != "inception" and not fid_alone):
+        found = _distances(images, real, extractor) | found
     return {f"{name}_{steps}": value for name, value in found.items()}
 
 
-def _without_inception(images: Tensor, real: Tensor, extractor: str, fid_alone: bool) -> dict[str, float]:
-    """Measure points as they are, or images with a small extractor too."""
-    if fid_alone and extractor != "none":
-        return fidelity(images, real, extractor, fid_alone)
+def _distances(images: Tensor, real: Tensor, extractor: str) -> dict[str, float]:
+    """Measure points, or images that are not rounded to 8 bits."""
     sliced = sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0))
     nearest = nearest_ratio(images, real)
     if extractor == "none":
         return {"sliced_wasserstein": sliced, "on_data": share_on_data(images, real), "nearest": nearest}
     pixels, features = frechet_distance(images, real), [features_of(each, extractor) for each in (images, real)]
     found = {"frechet_pixels": pixels, "frechet_features": frechet_distance(*features)}
-    return found | {"sliced_wasserstein": sliced, "nearest": nearest} | fidelity(images, real, extractor)
+    return found | {"sliced_wasserstein": sliced, "nearest": nearest}

@@ -65,10 +65,6 @@ class Mixture:
         noise = torch.randn(num, self.means.shape[1], dtype=torch.float64, generator=generator)
         return self.means[mode] + self.stds[mode, None] * noise
 
-    def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        r"""Logarithm of the noisy density, :math:`\ln p_\sigma(x)`, shape ``[batch]``."""
-        return self._modes(x, sigma)[0].logsumexp(dim=1).to(x.dtype)
-
     def density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         r"""Noisy density :math:`p_\sigma(x)`, shape ``[batch]``, in 1 / data units^d."""
         return self._modes(x, sigma)[0].logsumexp(dim=1).exp().to(x.dtype)

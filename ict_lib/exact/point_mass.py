@@ -19,29 +19,6 @@ from ict_lib.checks import require, whole
 from ict_lib.grid import require_ascending
 
 
-def consistency_map(theta: float | Tensor, x: Tensor, sigma: float | Tensor, sigma_min: float = 0.002) -> Tensor:
-    r"""Apply the student of the example; with theta = xi it is the exact consistency function.
-
-    .. math:: f_\theta(x, \sigma) = \frac{\sigma_{min}}{\sigma} x
-        + \Bigl(1 - \frac{\sigma_{min}}{\sigma}\Bigr) \theta
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
-
-    Args:
-        theta: the only parameter, data units.
-        x: points, any shape that broadcasts with ``sigma``, data units.
-        sigma: noise levels, at least ``sigma_min``, data units.
-        sigma_min: lowest noise level, data units.
-
-    Raises:
-        ValueError: if ``sigma_min <= 0`` or a ``sigma`` is below it.
-    """
-    reached = sigma_min > 0 and (torch.as_tensor(sigma) >= sigma_min).all()
-    require(reached, "sigma_min, sigma", (sigma_min, sigma), "0 < sigma_min <= sigma")
-    kept = sigma_min / sigma
-    return kept * x + (1 - kept) * theta
-
-
 def consistency_loss(theta: float | Tensor, theta_minus: float | Tensor, xi: float, sigmas: Tensor) -> Tensor:
     r"""Consistency training loss with weight 1; consistency distillation has the same one here.
 

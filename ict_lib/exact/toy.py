@@ -39,25 +39,24 @@ def two_moons(num: int, generator: torch.Generator | None = None, std: float = 0
     angle, lower = _uniform(num, generator) * math.pi, _uniform(num, generator) < 0.5
     x = torch.where(lower, 1 - angle.cos(), angle.cos()) - 0.5
     y = torch.where(lower, 0.5 - angle.sin(), angle.sin()) - 0.25
-    return 0.58 * torch.stack([x, y], dim=1) + _width("std", std) * _normal(num, generator)
+    return 0.58 * torch.stack([x, y], dim=1) + _blur(num, generator, std)
 
 
 def spiral(num: int, generator: torch.Generator | None = None, std: float = 0.02) -> Tensor:
     """Draw points ``[num, 2]`` of one arm of one and a half turns, evenly along it, within [-1, 1]."""
     radius = (0.1**2 + _uniform(num, generator) * (0.9**2 - 0.1**2)).sqrt()  # even along an arm of equal turns
     angle = 3 * math.pi * (radius - 0.1) / 0.8
-    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + _width("std", std) * _normal(
-        num, generator
-    )
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + _blur(num, generator, std)
 
 
 def checkerboard(num: int, generator: torch.Generator | None = None, half_width: float = 0.86) -> Tensor:
     """Draw points ``[num, 2]`` of the dark squares of a board of 4 by 4, centred; its sides are straight and sharp."""
+    require(0 <= half_width < math.inf, "half_width", half_width, "a finite number, 0 or more,")
     row = (_uniform(num, generator) * 4).floor()
     column = 2 * (_uniform(num, generator) * 2).floor() + row % 2
     corner = torch.stack([column, row], dim=1)
     inside = torch.rand(num, 2, generator=generator, dtype=torch.float64)
-    return (corner + inside - 2) * (_width("half_width", half_width) / 2)
+    return (corner + inside - 2) * (half_width / 2)
 
 
 def _uniform(num: int, generator: torch.Generator | None) -> Tensor:
@@ -65,13 +64,9 @@ def _uniform(num: int, generator: torch.Generator | None) -> Tensor:
     return torch.rand(num, generator=generator, dtype=torch.float64)
 
 
-def _normal(num: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(num, 2, generator=generator, dtype=torch.float64)
-
-
-def _width(name: str, value: float) -> float:
-    require(0 <= value < math.inf, name, value, "a finite number, 0 or more,")
-    return value
+def _blur(num: int, generator: torch.Generator | None, std: float) -> Tensor:
+    require(0 <= std < math.inf, "std", std, "a finite number, 0 or more,")
+    return std * torch.randn(num, 2, generator=generator, dtype=torch.float64)
 
 
 def _row(*values: float) -> Tensor:
