@@ -15,8 +15,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from ict_lib.data import fetch, load_dataset
-from ict_lib.data.small import cifar10
+from ict_lib.data import DATASETS, fetch, load_dataset
 from tests.conftest import QuietHandler
 
 NUM = 20  # images a file
@@ -70,7 +69,7 @@ def test_every_image_and_label(root):
 
 def test_loading_again_gives_the_same_without_a_random_draw(root):
     before = torch.get_rng_state()
-    assert cifar10().checksum() == cifar10(root).checksum()
+    assert load_dataset("cifar10").checksum() == DATASETS["cifar10"].load(root).checksum()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -78,7 +77,7 @@ def test_loading_again_gives_the_same_without_a_random_draw(root):
 
 
 def test_each_pixel_against_the_rows(root):
-    data = cifar10()
+    data = load_dataset("cifar10")
     for number, row in ((0, 0), (1, 7), (4, 19)):
         numbers = arrays(number)[0][row].tolist()
         for channel, y, x in ((0, 0, 0), (1, 0, 31), (2, 31, 30), (0, 17, 5)):
@@ -89,7 +88,7 @@ def test_each_pixel_against_the_rows(root):
 
 
 def test_bytes_in_memory_floats_in_a_batch(root):
-    data = cifar10()
+    data = load_dataset("cifar10")
     assert (data.pixels.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
     batch = data.batch(torch.tensor([3, 99]), "cpu", torch.Generator().manual_seed(0))
     assert (batch.shape, batch.dtype) == ((2, 3, 32, 32), torch.float32)
@@ -156,7 +155,7 @@ def server(tmp_path, monkeypatch):
 def test_it_is_fetched_once_and_a_damaged_file_is_mended(server, tmp_path):
     target = tmp_path / "data"
     with pytest.raises(FileNotFoundError):
-        cifar10(target)
+        DATASETS["cifar10"].load(target)
     assert not target.exists()  # nothing is fetched unasked
     assert list(fetch("cifar10", target)) == [(0, 50_000), (100, 100)]
     (target / CIFAR10.base_folder / "data_batch_2").write_bytes(b"")

@@ -5,20 +5,23 @@ import hashlib
 import struct
 import threading
 import warnings
+from dataclasses import replace
 from functools import partial
 from http.server import HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torchvision.datasets import FashionMNIST
 
-from ict_lib.data import fetch, load_dataset, small
+from ict_lib.data import DATASETS, fetch, load_dataset, small
 from tests.conftest import QuietHandler
 
 NUM = 30
-IMAGES, LABELS = small.FASHION_MNIST
-REAL = all((small.DEBIAN / f"{name}.gz").is_file() for name in small.FASHION_MNIST)
+ENTRY = DATASETS["fashion_mnist"]
+IMAGES, LABELS = (Path(places[0]).name for places in ENTRY.files)
+REAL = all(Path(places[-1]).is_file() for places in ENTRY.files)  # Debian's
 TEST_PART = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -47,8 +50,9 @@ def write(folder, compressed=True):
 
 @pytest.fixture(autouse=True)
 def _published_is_what_is_made(monkeypatch, tmp_path):
-    monkeypatch.setattr(small, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr(small, "FASHION_MNIST", {n: hashlib.md5(c).hexdigest() for n, c in contents().items()})
+    files = tuple((*own, str(tmp_path / "debian" / Path(debian).name)) for *own, debian in ENTRY.files)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(ENTRY, files=files))
+    monkeypatch.setattr(small, "FASHION_MNIST", [hashlib.md5(content).hexdigest() for content in contents().values()])
     monkeypatch.setenv("ICT_DATA", str(tmp_path))
 
 
@@ -96,7 +100,7 @@ def test_all_places_and_forms_give_the_same(raw, tmp_path):
     write(raw)
     sums.append(load_dataset("fashion_mnist").checksum())
     write(raw, compressed=False)
-    sums.append(small.fashion_mnist(tmp_path).checksum())
+    sums.append(DATASETS["fashion_mnist"].load(tmp_path).checksum())
     assert len(set(sums)) == 1
 
 
@@ -169,7 +173,7 @@ def test_it_is_fetched_from_a_server_on_this_machine(tmp_path, monkeypatch):
         threading.Thread(target=running.serve_forever, daemon=True).start()
         monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{running.server_port}/"])
         with pytest.raises(FileNotFoundError):
-            small.fashion_mnist(tmp_path / "data")
+            DATASETS["fashion_mnist"].load(tmp_path / "data")
         monkeypatch.setattr(FashionMNIST, "_load_data", lambda self: (None, None))  # of the test part that is none
         assert list(fetch("fashion_mnist", tmp_path / "data"))[-1] == (NUM, NUM)
         running.shutdown()

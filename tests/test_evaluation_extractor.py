@@ -10,12 +10,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from scipy.signal import correlate2d
 
-from ict_lib.data import DATASETS, load_dataset, small
+from ict_lib.data import DATASETS, load_dataset
 from ict_lib.evaluation import extractor
 from ict_lib.evaluation.extractor import HELD_OUT, features_of, load_extractor, one_thread, weights_of
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL = all((small.DEBIAN / f"{name}.gz").is_file() for name in small.FASHION_MNIST)
+REAL = all(Path(places[-1]).is_file() for places in DATASETS["fashion_mnist"].files)  # Debian's
 HERE = [
     "digits",
     pytest.param("fashion_mnist", marks=pytest.mark.skipif(not REAL, reason="Debian's dataset-fashion-mnist")),

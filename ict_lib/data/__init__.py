@@ -31,8 +31,11 @@ class Entry:
     def load(self, folder: str | Path | None = None) -> "Dataset":
         """Read it from a folder, else from the `data_folder`."""
         from ict_lib.data import imagenet64, small
+        from ict_lib.data.dataset import Dataset
 
-        return imagenet64.load(folder) if self.packed else small.READERS[self.name](folder)
+        if self.packed:
+            return imagenet64.load(folder)
+        return Dataset(*small.READERS[self.name](data_folder(folder)), self.num_classes, self.name, self.flip)
 
     def require_files(self, folder: str | Path | None = None) -> None:
         """Raise ``FileNotFoundError`` with the command that makes it, if a file is not there; none is read."""
@@ -45,9 +48,9 @@ class Entry:
 
 FASHION, CIFAR, IMAGENET = "zalando-datasets/fashion_mnist", "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
 POINTS = 10_000  # of a toy
-DEBIAN = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
+_DEBIAN = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
 _IDX = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-_IDX_FILES = tuple((*(f"FashionMNIST/raw/{n}{z}" for z in ("", ".gz")), f"{DEBIAN}/{n}.gz") for n in _IDX)
+_IDX_FILES = tuple((*(f"FashionMNIST/raw/{n}{z}" for z in ("", ".gz")), f"{_DEBIAN}/{n}.gz") for n in _IDX)
 _BATCHES = *(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"
 _BATCH_FILES = tuple((f"cifar-10-batches-py/{name}",) for name in _BATCHES)
 PACKED = "imagenet64.safetensors"

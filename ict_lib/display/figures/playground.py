@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ict_lib.data.small import points
+from ict_lib.data import load_dataset
 from ict_lib.files import project_root
 
 NAMES = {
@@ -31,7 +31,7 @@ NAMES = {
 def still(runs: list[dict[str, Any]], titles: tuple[str, ...] = ("CT", "iCT")) -> None:
     """Draw samples of finished runs over the data, in one step and in two, and the way of their distances."""
     _, axes = plt.subplots(1, 2 * len(runs) + 1, figsize=(13, 2.9), width_ratios=[1] * 2 * len(runs) + [1.4])
-    data = points(runs[0]["data"]).images[:1000]
+    data = load_dataset(runs[0]["data"]).images[:1000]
     for i, (run, title) in enumerate(zip(runs, titles, strict=True)):
         color = f"C{1 - i}"
         for ax, samples, how in zip(axes[2 * i :], run["samples"], ("one step", "two steps"), strict=False):
