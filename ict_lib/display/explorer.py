@@ -25,21 +25,14 @@ def module(*names: str) -> str:
 
 
 class Explorer(anywidget.AnyWidget):
-    """A figure with one or two sliders.
+    """A figure with one or two sliders, panels side by side where there is room, and readouts for each position.
 
-    Args:
-        sliders: 1 or 2.
-        panels: pictures, side by side where there is room.
-        readouts: numbers shown for each position.
-        caption: what to look for.
+    A number of parts, a shape or a value that is not possible is a ValueError.
 
     Attributes:
         index: the position of each slider, from 0; setting it moves the picture.
         spec: what to draw, and where its arrays lie in ``data``.
         data: all arrays, float32 little-endian, images uint8.
-
-    Raises:
-        ValueError: if a number of parts, a shape or a value is not possible.
 
     Example:
         >>> x = np.linspace(0, 1, 50)

@@ -1,6 +1,7 @@
 """A model that lives on the page: its weights go along, and the browser computes f(x, sigma) itself.
 
-``python -m ict_lib live`` keeps the weights for it, in half precision, as a file that is in git.
+``python -m ict_lib live`` keeps the weights for it, in half precision, as a file that is in git. Where that is missing
+there is a FileNotFoundError with this command; where it is damaged, a ValueError.
 """
 
 import base64
@@ -32,12 +33,7 @@ def kept(name: str) -> Path:
 
 
 def read_half(name: str) -> tuple[bytes, dict[str, Any]]:
-    """Read the kept weights of a run, and what the file says about them: ``shape``, ``sigma_data`` and the like.
-
-    Raises:
-        FileNotFoundError: if they are not kept, with the command that keeps them.
-        ValueError: if the file is damaged.
-    """
+    """Read the kept weights of a run, and what the file says about them: ``shape``, ``sigma_data`` and the like."""
     path = kept(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `python -m ict_lib live {name}` writes it after the run")
@@ -49,12 +45,7 @@ def read_half(name: str) -> tuple[bytes, dict[str, Any]]:
 
 
 def half_model(name: str) -> ConsistencyModel:
-    """Build the model that the browser computes: the kept weights, in float32 again, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if they are not kept, with the command that keeps them.
-        ValueError: if the file is damaged.
-    """
+    """Build the model that the browser computes: the kept weights, in float32 again, in evaluation mode."""
     content, about = read_half(name)
     state = safetensors.torch.load(content)
     blocks = sum(key.endswith("enter.weight") for key in state)
@@ -67,17 +58,9 @@ def half_model(name: str) -> ConsistencyModel:
 class LiveModel(anywidget.AnyWidget):
     """A figure that computes a trained model in the browser.
 
-    Args:
-        name: of a run whose weights are kept.
-        view: ``sheet`` draws images in one step and in two; ``repair`` fills in what the reader rubs out of an image;
-            ``point`` follows a point of the plane along its exact trajectory.
-        mixture: of the view ``point``: the data, whose trajectories are known.
-        caption: what to look for.
-        still: a PNG for readers without JavaScript.
-
-    Raises:
-        FileNotFoundError: if the weights are not kept, with the command that keeps them.
-        ValueError: if there is no such view, or it does not fit the data of the run.
+    The view ``sheet`` draws images in one step and in two; ``repair`` fills in what the reader rubs out of an image;
+    ``point`` follows a point of the plane along its exact trajectory, known from the ``mixture``. ``still`` is a PNG
+    for readers without JavaScript. An unknown view, or one that does not fit the data of the run, is a ValueError.
     """
 
     _esm = module(*PARTS, "live_model.js", "live_view.js")

@@ -12,14 +12,8 @@ from ict_lib.display.parts import Area, Image, Mark, Panel, Points, Readout, Sli
 def align(name: str, array: ArrayLike, counts: Sequence[int], tail: int) -> np.ndarray:
     """Give an array one leading axis a slider, each as long as ``counts`` says, or 1.
 
-    Args:
-        name: what to call the array in an error.
-        array: static, with ``tail`` axes, or with one leading axis a slider before them.
-        counts: number of positions of each slider.
-        tail: number of axes that belong to one position.
-
-    Raises:
-        ValueError: if the shape is neither, or one position is empty.
+    The last ``tail`` axes belong to one position; an array that has these alone is static. Another shape, or an empty
+    position, is a ValueError that says the array's name.
     """
     array = np.asarray(array)
     shape = array.shape
@@ -47,8 +41,7 @@ class Packer:
     def add(self, array: np.ndarray) -> dict[str, object]:
         """Append an array of any shape; uint8 stays, all else becomes little-endian float32.
 
-        Returns:
-            Where it lies: ``kind`` ("f4" or "u1"), ``offset`` in bytes (a multiple of 4) and ``shape``.
+        It returns where it lies: ``kind`` ("f4" or "u1"), ``offset`` in bytes (a multiple of 4) and ``shape``.
         """
         kind = "u1" if array.dtype == np.uint8 else "f4"
         block = np.ascontiguousarray(array, dtype="<f4" if kind == "f4" else "u1").tobytes()
@@ -152,13 +145,9 @@ def _readout(readout: Readout, counts: Sequence[int]) -> dict[str, object]:
 def describe(
     sliders: Sequence[Slider], panels: Sequence[Panel], readouts: Sequence[Readout], caption: str
 ) -> tuple[dict[str, object], bytes]:
-    """Check all parts and pack them.
+    """Check all parts and pack them: a specification, of JSON types only, and the bytes that it points into.
 
-    Returns:
-        The specification, of JSON types only, and the bytes that it points into.
-
-    Raises:
-        ValueError: if a number of parts, a shape or a value is not possible.
+    A number of parts, a shape or a value that is not possible is a ValueError.
     """
     require(1 <= len(sliders) <= 2, "number of sliders", len(sliders), "1 or 2")
     require(len(panels) > 0, "number of panels", len(panels), "1 or more")

@@ -1,7 +1,7 @@
-"""What an Explorer is made of: sliders, panels with their marks, and readouts.
+"""What an Explorer is made of: sliders, panels with their marks, and readouts; what cannot be shown is a ValueError.
 
-Arrays follow one convention: the leading axes are the sliders' (as long as the slider has positions, or 1
-where nothing depends on it), the last axis holds the points. A plain 1-D array belongs to every position.
+Arrays follow one convention: the leading axes are the sliders' (as long as the slider has positions, or 1 where nothing
+depends on it), the last axis holds the points. A plain 1-D array belongs to every position.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,7 @@ def _check_range(name: str, limits: tuple[float, float] | None, scale: str) -> N
 
 @dataclass(frozen=True, eq=False)
 class Slider:
-    """One slider.
-
-    Raises:
-        ValueError: if there are fewer than 2 positions, ``start`` is none, or ``text`` differs in length.
-    """
+    """One slider."""
 
     label: str  # what the reader changes
     values: Sequence[Any] | np.ndarray  # one entry a position, numbers or words, 2 or more, in any order
@@ -60,11 +56,7 @@ class Slider:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What Line, Points and Area have in common.
-
-    Raises:
-        ValueError: if ``color`` is outside of the palette.
-    """
+    """What Line, Points and Area have in common."""
 
     x: ArrayLike  # shape ``[points]`` or ``[*sliders, points]``
     y: ArrayLike  # as ``x``; NaN leaves a gap
@@ -104,11 +96,7 @@ class Area(Curve):
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture drawn crisp, for example a grid of samples; alone in its panel.
-
-    Raises:
-        ValueError: if ``value_range`` does not ascend.
-    """
+    """A picture drawn crisp, for example a grid of samples; alone in its panel."""
 
     # shape ``[rows, columns]`` or ``[*sliders, rows, columns]``; of a coloured one ``[..., 3]`` after that
     pixels: ArrayLike
@@ -124,11 +112,7 @@ Mark = Line | Points | Area | Image
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One picture: marks on shared axes.
-
-    Raises:
-        ValueError: if there is no mark, an Image is not alone, or a scale or range is not possible.
-    """
+    """One picture: marks on shared axes."""
 
     marks: Sequence[Mark]  # Line, Points and Area in any number, or one Image
     title: str = ""  # a line above the picture, also its name for screen readers

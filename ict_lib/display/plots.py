@@ -57,10 +57,8 @@ def show_samples(ax: Axes, samples: Tensor, title: str = "") -> None:
 def curves(ax: Axes, record: "Record", key: str, label: str) -> None:
     """Draw one quantity of a run against the step: the median over the seeds, and a band from lowest to highest.
 
-    Lines of the record without the key, such as ``frechet_pixels_1_step``, are passed over.
-
-    Raises:
-        ValueError: if no line of the record has the key.
+    Lines of the record without the key, such as ``frechet_pixels_1_step``, are passed over; none with it is a
+    ValueError.
     """
     values: dict[int, list[float]] = {}
     for line in record.metrics:

@@ -19,11 +19,8 @@ PLACE = "tensorboard"  # below the run's results
 class TensorBoardLog:
     """The event files of one training, below ``tensorboard/seed-N`` of its run; what is added is on disk at once.
 
-    A new log takes the place of what was there, so that an interruption shows nowhere.
-
-    Args:
-        training: folder of the training, ``runs/<name>/seed-N``.
-        lines: of metrics so far. TensorBoard's axis ``relative`` shows their seconds of training.
+    A new log of a training's folder, ``runs/<name>/seed-N``, takes the place of what was there, with the lines of
+    metrics so far: an interruption shows nowhere. TensorBoard's axis ``relative`` shows their seconds of training.
     """
 
     def __init__(self, training: Path, lines: Iterable[dict[str, Any]] = ()):
@@ -54,13 +51,9 @@ class TensorBoardLog:
 
 
 def write_tensorboard(name: str) -> Path:
-    """Write the event files of a finished run, in the place of those that were there.
+    """Write the event files of a finished run, in the place of earlier ones; return the folder for ``--logdir``.
 
-    Returns:
-        The folder, for ``tensorboard --logdir``.
-
-    Raises:
-        FileNotFoundError: if the run has left no record, with the command that makes one.
+    If the run has left no record, there is a FileNotFoundError with the command that makes one.
     """
     record = records.read(name)
     for seed in record.run.seeds:

@@ -23,13 +23,9 @@ CAPTION = (
 
 
 def carried(mixture: Mixture, z: Tensor, t: Tensor, r: Tensor) -> Tensor:
-    r"""Move points along the exact trajectories of :math:`z = (1 - t) x_0 + t e` from times t to r.
+    """Move points along the exact trajectories of :math:`z = (1 - t) x_0 + t e` from times t to r.
 
-    Args:
-        mixture: the data.
-        z: points, ``[batch, d]``, float64.
-        t: their times, from 0 to 1, both excluded, ``[batch]``.
-        r: the times to go to, likewise.
+    Points are ``[batch, d]``, float64, times ``[batch]``, between 0 and 1, both excluded.
     """
     moved = mixture.flow(z / (1 - t)[:, None], t / (1 - t), r / (1 - r))
     return (1 - r)[:, None] * moved

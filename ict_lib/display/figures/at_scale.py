@@ -19,11 +19,8 @@ def result_of(study: Study) -> tuple[str, str]:
 def beside(study: Study | None, small: Study, chapter: str) -> str:
     """Write what a technique is worth at two scales, as Markdown.
 
-    Args:
-        study: of the other scale, such as ``make run RUN=fashion-mnist/ict CHAPTER=weighting`` trains it; None says how
-            to get one.
-        small: with variants of the same labels.
-        chapter: its file's name.
+    The other study is what ``make run RUN=fashion-mnist/ict CHAPTER=weighting`` leaves for a chapter of that file name;
+    None says how to get one. ``small`` has variants of the same labels.
     """
     if study is None:
         folder = f"runs/fashion-mnist/{chapter.replace('_', '-')}"

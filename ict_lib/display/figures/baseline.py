@@ -21,15 +21,9 @@ def study_explorer(
     floor: float = 0.0,
     floor_label: str = "fresh data",
 ) -> Explorer:
-    """Step through the variants of a study: samples from the same noise, and a distance of all seeds.
+    """Step through these variants of a study, else all: samples from the same noise, and a distance of all seeds.
 
-    Args:
-        study: whose trainings of these variants are done.
-        key: of the distance, such as ``frechet_features_1_step``.
-        label: what the distance is.
-        variants: in the order of the slider; all of the study's where there are none.
-        floor: what a number is compared with, drawn as a dashed line; 0 for none.
-        floor_label: what that is.
+    ``key`` is a result such as ``frechet_features_1_step``; a ``floor`` is drawn as a dashed line, 0 is none.
     """
     variants = list(variants) or list(study.run.variants)
     values = [study.result(key, variant) for variant in variants]
@@ -69,12 +63,7 @@ def kept_points(study: Study, variants: Sequence, title: str) -> Panel:
 def dots(ax: Axes, study: Study, key: str, variants: Sequence[str] = (), marks: dict[str, float] | None = None) -> None:
     """Draw one result of each variant, a dot a seed and a bar at the median, from top to bottom; log scale.
 
-    Args:
-        ax: to draw on.
-        study: whose trainings of these variants are done.
-        key: of the result.
-        variants: from top to bottom; all of the study's where there are none.
-        marks: name -> value of what a number is compared with, drawn as dashed lines.
+    Without a choice of variants all are drawn; ``marks``, name -> value, are dashed lines.
     """
     variants = list(variants) or list(study.run.variants)
     for row, variant in enumerate(variants):

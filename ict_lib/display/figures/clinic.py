@@ -56,11 +56,8 @@ def place(value: float, healthy: Sequence[float]) -> str:
 def patients_explorer(patients: Sequence[Patient], healthy: Sequence[Patient], data: Tensor, floor: float) -> Explorer:
     """Step through the patients: samples in one step or two, and all distances beside those of the healthy ones.
 
-    Args:
-        patients: in the order of the slider.
-        healthy: the same training without a fault, one a seed.
-        data: points ``[m, 2]``, of which some are drawn.
-        floor: distance that fresh data have.
+    The healthy are the same training without a fault, one a seed; of the data, points ``[m, 2]``, some are drawn; the
+    floor is the distance that fresh data have.
     """
     points = np.stack([[steps[:SHOWN].numpy() for steps in one.drawn] for one in patients])  # [patient, 2, n, 2]
     far = np.array([one.distances for one in patients])  # [patient, 2]

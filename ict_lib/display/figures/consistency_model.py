@@ -17,10 +17,7 @@ CAPTION = (
 def trajectory_explorer(mixture: Mixture, num_scales: int = 33, starts: int = 9) -> Explorer:
     """Show a mixture on the line: its trajectories, and denoiser and end point as functions of the noisy point.
 
-    Args:
-        mixture: on the line.
-        num_scales: positions of the noise slider.
-        starts: positions of the slider that chooses a trajectory.
+    The sliders have ``num_scales`` noise levels and ``starts`` trajectories.
     """
     sigmas = karras_sigmas(num_scales)
     scale = c_in(sigmas, mixture.sigma_data)  # [num_scales]
@@ -115,11 +112,7 @@ def _density(mixture: Mixture, sigmas: Tensor, scale: Tensor, u: Tensor) -> Pane
 def pairs_explorer(mixture: Mixture, seed: int = 0, most: int = 4096, shown: int = 24) -> Explorer:
     """Show where the pairs that pass through one noisy point come from, and that their mean is the trajectory's way.
 
-    Args:
-        mixture: in the plane.
-        seed: of the clean points.
-        most: pairs that are averaged, a power of 2.
-        shown: pairs that are drawn.
+    In the plane; of the pairs ``most``, a power of 2, are averaged, and ``shown`` are drawn.
     """
     sigmas, generator = torch.logspace(-1.3, 0.5, 13, dtype=torch.float64), torch.Generator().manual_seed(seed)
     path = mixture.trajectory(torch.tensor([[2.3, 1.6]], dtype=torch.float64), sigmas)[:, 0]  # [13, 2]

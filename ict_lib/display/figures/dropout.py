@@ -39,11 +39,9 @@ def lengths(x: Tensor, y: Tensor) -> Tensor:
 
 
 def dropout_explorer(model: ConsistencyModel, images: Tensor) -> Explorer:
-    """Show how far apart student and teacher are with one dropout mask and with two, for every rate and N.
+    """Show how far apart a model is as student and as teacher with one dropout mask and with two, for every rate and N.
 
-    Args:
-        model: student and teacher in one.
-        images: some of the data, ``[images, 1, height, width]``; each gets one noise for all levels.
+    Each of the images, ``[images, 1, height, width]``, gets one noise for all levels.
     """
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     found = [[_at(with_dropout(model, rate), images, noise, n) for n in COUNTS] for rate in RATES]

@@ -25,14 +25,8 @@ def edits(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Measure a part of images, ``[num, *shape]``, in three ways, and let the model answer three times to each.
 
-    Args:
-        model: that answers.
-        images: the truth.
-        counts: of levels.
-        factor: of the side of the squares whose means are measured.
-
-    Returns:
-        For each way, what was measured ``[num, *shape]``, and the answers ``[counts, 3, num, *shape]``.
+    Each answer takes one of these ``counts`` of levels; ``factor`` is the side of the squares whose means are measured.
+    Of each way: what was measured ``[num, *shape]``, and the answers ``[counts, 3, num, *shape]``.
     """
     height, width = images.shape[2:]
     upper = torch.arange(height)[:, None].expand(height, width) < height // 2

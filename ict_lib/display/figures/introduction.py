@@ -21,12 +21,9 @@ NAMED |= {("EDM", 511): (8, -4)}
 
 
 def poster_figure(poster: pd.DataFrame) -> Figure:
-    """Set the systems of the poster side by side: evaluations a sample, and FID.
+    """Set the systems of the poster, by ``group``, ``system``, ``NFE`` and ``FID``, side by side: evaluations and FID.
 
     Each group stands a little aside of the others (:data:`ASIDE`, a factor), so that no system hides another.
-
-    Args:
-        poster: columns ``group``, ``system``, ``NFE`` and ``FID``.
     """
     figure, ax = plt.subplots(figsize=(7, 4.2))
     shown = poster.assign(x=poster["NFE"] * poster["group"].map(ASIDE))
@@ -43,15 +40,9 @@ def poster_figure(poster: pd.DataFrame) -> Figure:
 
 
 def digits_explorer(data: Dataset, num: int = 8, num_scales: int = 25, seed: int = 0) -> Explorer:
-    """Follow noise to images along the exact trajectories of a data set: the point, the denoiser, the end point.
+    """Follow noise to images along ``num`` exact trajectories of a data set: the point, the denoiser, the end point.
 
     All of the images are taken as a mixture of point masses, whose denoiser is exact; nothing is learned.
-
-    Args:
-        data: the images.
-        num: trajectories, one a column.
-        num_scales: positions of the slider.
-        seed: of the noise that the trajectories start from.
     """
     truth = Mixture(torch.ones(len(data)) / len(data), data.images.flatten(1), torch.zeros(len(data)))
     sigmas = karras_sigmas(num_scales)

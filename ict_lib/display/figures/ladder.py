@@ -23,15 +23,8 @@ Panels = dict[str, tuple[Field, Sequence[str]]]  # what stands under a panel -> 
 def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], floor: float) -> Figure:
     """Draw the samples of each rung, from the same noise, over its distances: a dot a seed, a bar at the median.
 
-    Args:
-        study: of images, with these variants done.
-        key: of the distance without its steps, such as ``frechet_features``.
-        label: what the distance is.
-        variants: variant -> what stands under its samples, from left to right.
-        floor: what fresh data have.
-
-    Returns:
-        The figure; its words are the caller's.
+    ``key`` is of the distance without its steps, such as ``frechet_features``; each of the variants, from left to
+    right, has its text under its samples; the floor is what fresh data have. The figure's words are the caller's.
     """
     fig = plt.figure(figsize=(1.1 * len(variants), 5.2), facecolor="white")  # samples must stay as they are in the dark
     places = fig.add_gridspec(2, len(variants), height_ratios=[1, 2.2])
@@ -88,17 +81,8 @@ def sweep_figure(
 ) -> Figure:
     """Draw a distance over what is swept, in one step and in two: a dot a seed, a line through the medians.
 
-    Args:
-        study: with these variants done.
-        key: of the distance without its steps, such as ``sliced_wasserstein``.
-        label: what the distance is.
-        panels: from left to right; where ``ict`` is among the variants, its value is marked by a dotted line.
-        floor: what fresh data have.
-        usual: whose the dotted value is.
-        floor_label: what has the floor, where it is not fresh data.
-
-    Returns:
-        The figure; its words are the caller's.
+    ``key`` is without the steps, such as ``sliced_wasserstein``. Where ``ict`` is among a panel's variants, a dotted
+    line marks its value, which is that of ``usual``. The figure's words are the caller's.
     """
     fig, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2), sharey=True, squeeze=False)
     for ax, (title, (field, variants)) in zip(axes[0], panels.items(), strict=True):

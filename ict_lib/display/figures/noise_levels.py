@@ -52,14 +52,11 @@ def stairs(pmf: Tensor, sigmas: Tensor, groups: int = 64) -> tuple[Tensor, Tenso
 
 
 def noise_explorer(study: Study, errors: dict[str, Tensor], sigmas: Tensor) -> Explorer:
-    """Show draws, errors and samples for each position of P_mean and P_std.
+    """Show draws, errors and samples for each position of P_mean and P_std, of a study whose `variants` are done.
+
+    ``errors``: variant -> distance to the exact end point at these ``sigmas``, ``[levels]``: each level but the lowest.
 
     Source: [iCT] arXiv:2310.14189 section 3.5 for the schedule.
-
-    Args:
-        study: of the `variants`, done.
-        errors: variant -> distance to the exact end point at each level but the lowest, ``[levels]``.
-        sigmas: these levels.
     """
     found = torch.stack([torch.stack([errors[label(m, s)] for s in P_STDS]) for m in P_MEANS])
     published = found[ICT]

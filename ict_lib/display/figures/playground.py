@@ -53,11 +53,7 @@ def recorded_rows() -> list[dict[str, Any]]:
 
 
 def values(rows: list[dict[str, Any]], preset: str, key: str, data: str = "ring") -> list[float]:
-    """Pick one number of a preset's runs, a seed each.
-
-    Raises:
-        ValueError: if there is no such run.
-    """
+    """Pick one number of a preset's runs, a seed each; a ValueError if there is no such run."""
     found = [row[key] for row in rows if row["preset"] == preset and row["data"] == data]
     if not found:
         raise ValueError(f"no run of preset {preset!r} on {data!r} is recorded")

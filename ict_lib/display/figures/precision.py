@@ -17,9 +17,8 @@ CAPTION = (
 def rounding_explorer(found: dict[str, Any], choice: str = "precision of the passes") -> Explorer:
     """Compare what training learns from, the difference between neighbouring levels, with what rounding puts there.
 
-    Args:
-        found: what ``rounding.json`` of a run holds; see :mod:`ict_lib.scale.rounding`.
-        choice: what ``precision`` of a row tells apart; most rounding comes last.
+    ``found`` is what ``rounding.json`` of a run holds; ``choice`` says what ``precision`` of a row tells apart there.
+    Most rounding comes last.
     """
     rows, shares = found["rows"], found["share_above_signal"]
     scales, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("num_scales", "precision"))

@@ -36,15 +36,9 @@ class Pairs(NamedTuple):
 def pairs(
     model: nn.Module, images: Tensor, recipe: Recipe, num_scales: int, num: int, near: float | None = None
 ) -> Pairs:
-    """Draw pairs as the objective does; with ``near``, all at the pair of levels that is nearest to this one.
+    """Draw pairs of ``[images, ...]`` as the objective does; with ``near``, all at the pair of levels nearest to it.
 
-    Args:
-        model: student and teacher in one, in evaluation mode.
-        images: the data, ``[images, ...]``.
-        recipe: lays, weighs and draws the pairs of levels.
-        num_scales: N.
-        num: pairs.
-        near: None draws by the recipe's noise schedule.
+    The model, in evaluation mode, is student and teacher in one; without ``near`` the recipe's noise schedule draws.
     """
     table, generator = levels(recipe, num_scales, torch.device("cpu")), torch.Generator().manual_seed(0)
     index = torch.multinomial(table.pmf, num, replacement=True, generator=generator)

@@ -13,12 +13,8 @@ KEY = "frechet_pixels_1_step"
 def learning_explorer(record: Record, seed: int | None = None) -> Explorer | None:
     """Watch a training: samples from the same noise, and their distance from the data, at each of its evaluations.
 
-    Args:
-        record: of a run that still has the pictures of its training, below ``seed-<seed>/looks``.
-        seed: of the training; None takes the run's first.
-
-    Returns:
-        The figure; None where there are fewer than two pictures.
+    The pictures are those of the training of a seed, else of the run's first, below ``seed-<seed>/looks``; None where
+    there are fewer than two.
     """
     seed = record.run.seeds[0] if seed is None else seed
     place = record.folder / f"seed-{seed}" / LOOKS

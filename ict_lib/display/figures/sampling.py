@@ -32,9 +32,8 @@ def second_steps(
 ) -> dict[str, np.ndarray]:
     """Draw digits in one step, and in two for each level of the second, always from the same noise; measure them.
 
-    Returns:
-        ``sigmas`` ``[S]``, ``sheets`` ``[1 + S, height, width]`` and ``features`` and ``pixels``, ``[1 + S, seeds]``;
-        the first of each is one step.
+    Levels ``sigmas`` ``[S]``, ``sheets`` ``[1 + S, height, width]``, ``features`` and ``pixels`` ``[1 + S, seeds]``:
+    the first of each is one step.
     """
     sheets, found = [], []
     for levels in [(80.0,), *((80.0, sigma) for sigma in sigmas)]:

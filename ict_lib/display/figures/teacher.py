@@ -19,13 +19,9 @@ CAPTION = (
 
 
 def teacher_explorer(theta: float = 1.0, xi: float = 0.0) -> Explorer:
-    """Show the gradient of section 3.2's example for a teacher behind the student, as N grows.
+    """Show the gradient of section 3.2's example, ``xi`` the data point, for a teacher behind the student, as N grows.
 
     Source: [iCT] arXiv:2310.14189 section 3.2.
-
-    Args:
-        theta: the student's parameter, which moves towards ``xi``.
-        xi: the data point.
     """
     teachers = theta + torch.tensor(LAGS, dtype=torch.float64) * (theta - xi)
     slopes = torch.tensor([[float(p) for p in gradient_parts(1.0, 0.0, 0.0, karras_sigmas(n))] for n in SCALES])

