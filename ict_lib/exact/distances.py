@@ -1,4 +1,8 @@
-"""Distances without learned features: between Gaussian fits, between samples, along exact trajectories."""
+"""Distances without learned features: between Gaussian fits, between samples, along exact trajectories.
+
+Sets of samples are ``[num, *]`` with any numbers of samples, flattened and computed on the CPU in float64. A set that
+is too small, sets of unequal sizes a sample, values that are not finite, and options out of range are a ``ValueError``.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,21 +19,13 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
     .. math:: \|\mu_x - \mu_y\|^2 + \mathrm{tr}(\Sigma_x + \Sigma_y - 2 (\Sigma_x \Sigma_y)^{1/2})
 
-    With triangular factors :math:`\Sigma = R^T R` the trace of the square root is the sum of the singular
-    values of :math:`R_x R_y^T`. No square root of a matrix is taken: constant pixels and fewer samples than
-    dimensions do no harm.
+    In squared data units, 0 or more, of two samples a set or more; covariances are divided by num - 1.
+
+    With triangular factors :math:`\Sigma = R^T R` the trace of the square root is the sum of the singular values of
+    :math:`R_x R_y^T`. No square root of a matrix is taken: constant pixels and fewer samples than dimensions do no
+    harm.
 
     Source: Dowson and Landau 1982, the formula of FID (Heusel et al. 2017); the factors are our own.
-
-    Args:
-        x: samples, shape ``[n, *]`` with n >= 2; images are flattened. Computed on the CPU in float64.
-        y: samples, shape ``[m, *]`` with m >= 2; as many numbers a sample as ``x``.
-
-    Returns:
-        The squared distance, 0 or more, in squared data units; covariances are divided by n - 1.
-
-    Raises:
-        ValueError: if there are fewer than two samples, the sizes differ, or a value is not finite.
     """
     x, y = _two_sets(x, y, least=2)
     mean_x, factor_x = _gaussian(x)
@@ -47,22 +43,11 @@ def sliced_wasserstein(
     .. math:: \Big( \frac{1}{P} \sum_{p=1}^{P} \int_0^1 \big| F_{x \cdot u_p}^{-1}(t) -
         F_{y \cdot u_p}^{-1}(t) \big|^q dt \Big)^{1/q}, \quad u_p \text{ uniform on the sphere}
 
-    The quantile functions are steps, so the integral is exact, also for sets of different sizes.
+    In data units, 0 or more. The quantile functions are steps, so the integral is exact, also for sets of different
+    sizes. The generator draws the P lines on the CPU: equal seeds give equal lines. Order q = 1 counts a wrong share of
+    separate modes less than 2 does.
 
     Source: Bonneel et al. 2015.
-
-    Args:
-        x: samples, shape ``[n, *]``; flattened, computed on the CPU in float64.
-        y: samples, shape ``[m, *]``; as many numbers a sample as ``x``.
-        num_projections: number P of random lines.
-        generator: draws the lines, on the CPU; equal seeds give equal lines.
-        order: q; 1 counts a wrong share of separate modes less than 2 does.
-
-    Returns:
-        The distance, 0 or more, in data units.
-
-    Raises:
-        ValueError: if a set is empty, the sizes differ, a value is not finite, or ``num_projections`` or ``order`` < 1.
     """
     for name, number in (("num_projections", num_projections), ("order", order)):
         require(whole(number, 1), name, number, "1 or more")
@@ -78,18 +63,8 @@ def sliced_wasserstein(
 def share_on_data(samples: Tensor, data: Tensor, quantile: float = 0.95) -> float:
     """Share of samples as near to half of the data as the nearest 95 % of its other half are; of fresh data 0.95.
 
-    A model that covers one mode alone has a high share: read it beside a distance.
-
-    Args:
-        samples: shape ``[n, *]``; flattened, computed on the CPU in float64.
-        data: shape ``[m, *]`` with m >= 2, in no order; as many numbers a sample.
-        quantile: of the second half, between 0 and 1.
-
-    Returns:
-        From 0 to 1.
-
-    Raises:
-        ValueError: if a set is too small, the sizes differ, a value is not finite, or the quantile is out of range.
+    A model that covers one mode alone has a high share: read it beside a distance. The data, two or more, are in no
+    order; the quantile, between 0 and 1, is of their second half.
     """
     require(0 < quantile < 1, "quantile", quantile, "0 < quantile < 1")
     data, samples = _two_sets(data, samples, least=2)
@@ -102,17 +77,8 @@ def nearest_ratio(samples: Tensor, data: Tensor, most: int = 2000) -> float:
     """Median distance from a sample to its nearest datum, over that from a datum to its nearest other; copies have 0.
 
     Fresh data have 1, about; so a model that has learned the data by heart shows, which no other distance tells.
-
-    Args:
-        samples: shape ``[n, *]``; flattened, computed on the CPU in float64.
-        data: shape ``[m, *]`` with m >= 2; as many numbers a sample.
-        most: samples, and data, whose nearest datum is sought: the first samples, and data spread over all.
-
-    Returns:
-        0 or more; infinite if half of the data are twice there, and a sample is not.
-
-    Raises:
-        ValueError: if a set is too small, the sizes differ, or a value is not finite.
+    Infinite if half of the data are twice there, and a sample is not. The nearest datum is sought of the first ``most``
+    samples, and of as many of the data, two or more, spread over all.
     """
     data, samples = _two_sets(data, samples, least=2)
     chosen = torch.linspace(0, len(data) - 1, min(most, len(data)), dtype=torch.float64).round().long()
@@ -127,23 +93,16 @@ def self_consistency_error(model: Callable[[Tensor, Tensor], Tensor], trajectori
 
     .. math:: e_i = \sqrt{ \frac{1}{B D} \sum_{b=1}^{B} \| f(x_{b,i}, \sigma_i) - x_{b,1} \|^2 }
 
-    The trajectories are those of the probability-flow ODE, so :math:`x_{b,1}` is the exact end point: a model that
-    maps everything to one point is consistent, and wrong. No gradient is recorded; put a model with dropout in its
-    ``eval`` mode before.
+    The trajectories are those of the probability-flow ODE, so :math:`x_{b,1}` is the exact end point: a model that maps
+    everything to one point is consistent, and wrong. No gradient is recorded; put a model with dropout in its ``eval``
+    mode before.
+
+    The model maps points ``[batch, *]`` and noise levels ``[batch]`` to end points; trajectories are ``[num_levels,
+    batch, *]``, at ascending ``sigmas``, ``[num_levels]``, the first of which is sigma_min. The errors,
+    ``[num_levels]``, are float64 in data units on the CPU. Other shapes of the model's output are a ``ValueError``,
+    too.
 
     Source: the property is that of [CT] arXiv:2303.01469 section 3.
-
-    Args:
-        model: maps points ``[batch, *]`` and noise levels ``[batch]`` to end points ``[batch, *]``.
-        trajectories: points on exact trajectories, shape ``[num_levels, batch, *]``.
-        sigmas: their noise levels, shape ``[num_levels]``, ascending; the first is sigma_min.
-
-    Returns:
-        Errors, float64, shape ``[num_levels]``, in data units, on the CPU.
-
-    Raises:
-        ValueError: if the shapes do not match, ``sigmas`` do not ascend, or the model's output has another shape or a
-            value that is not finite.
     """
     shapes = list(trajectories.shape), list(sigmas.shape)
     fits = trajectories.ndim >= 3 and sigmas.shape == trajectories.shape[:1] and trajectories.numel() > 0

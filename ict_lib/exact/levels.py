@@ -2,6 +2,9 @@ r"""What N noise levels do to the target of consistency training, on data whose 
 
 The student at the upper level of a pair learns from :math:`f(x_0 + \sigma_i z, \sigma_i)`, with one datum and one noise
 drawn anew each time. Here is what it would learn from infinitely many draws, and how far single draws scatter.
+
+Everywhere ``sigmas`` are noise levels ``[N]`` that ascend, the first is sigma_min, and ``pmf`` is the probability of
+each pair, ``[N - 1]``; lengths are in data units.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,10 +64,6 @@ def pull(sigmas: Tensor, pmf: Tensor) -> float:
         \qquad a_i = \sigma_{min} / \sigma_i
 
     For squared distance, weight :math:`1 / (\sigma_{i+1} - \sigma_i)`, and the student as its own teacher.
-
-    Args:
-        sigmas: ascending noise levels, the first is sigma_min, ``[N]``, data units.
-        pmf: probability of each pair, ``[N - 1]``.
     """
     require_ascending(sigmas)
     a = sigmas[0] / sigmas
@@ -79,22 +78,14 @@ def scatter(
     generator: torch.Generator | None = None,
     answer: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> float:
-    r"""Standard deviation of that gradient over single draws, at theta = 0, around the exact answers or a model's.
+    r"""Standard deviation of that gradient over ``num`` draws, at theta = 0, around the exact answers or a model's.
 
     .. math:: \operatorname{std}\Bigl[\frac{2 (1 - a_{i+1})}{\sigma_{i+1} - \sigma_i}
         \bigl(f(x_0 + \sigma_{i+1} z, \sigma_{i+1}) - f(x_0 + \sigma_i z, \sigma_i)\bigr)\Bigr]
 
     Of exact answers to data at one point it is 0. Of more dimensions than one it is the root of the sum of their
-    variances.
-
-    Args:
-        mixture: the data.
-        sigmas: as of :func:`pull`.
-        pmf: likewise.
-        num: draws.
-        generator: of the pairs, data and noise.
-        answer: f, of points ``[num, d]`` and levels ``[num]``, float64; None takes the exact one, which
-            is quick on the line and slow in the plane.
+    variances. Without an ``answer``, which is f of points ``[num, d]`` and levels ``[num]``, float64, it is the exact
+    one, quick on the line and slow in the plane.
     """
     require_ascending(sigmas)
     pair = torch.multinomial(pmf, num, replacement=True, generator=generator)
@@ -112,9 +103,8 @@ def bias_and_noise(
 ) -> dict[str, Tensor]:
     """Compute, for data on the line and each N, the ideal student at 80 and what a draw of its training is like.
 
-    Returns:
-        ``u`` and ``exact`` ``[points]``, ``student`` ``[scales, points]``, and ``bias``, ``pull``, ``scatter``
-        ``[scales]``, float64, in data units (``pull`` a unit of the student's error); ``u`` is ``c_in x``.
+    Float64, in data units: ``u`` and ``exact`` ``[points]``, ``student`` ``[scales, points]``, and ``bias``, ``pull``
+    (a unit of the student's error) and ``scatter`` ``[scales]``; ``u`` is ``c_in x``.
     """
     u = torch.special.ndtri((torch.arange(points, dtype=torch.float64) + 0.5) / points)  # points of equal mass
     x = (u / c_in(torch.tensor(80.0, dtype=torch.float64), mixture.sigma_data))[:, None]

@@ -23,20 +23,14 @@ class Mixture:
 
     ``sigma`` is a number or one level a point, ``[batch]``; points are ``[batch, d]``.
 
-    Args:
-        weights: of the modes, > 0, shape ``[k]``, summing to 1.
-        means: of the modes, shape ``[k, d]``, data units.
-        stds: standard deviations of the modes, shape ``[k]``, data units; 0 is a point mass.
-
-    Raises:
-        ValueError: if a shape or a value breaks these rules; in every method, if ``x`` is not a floating
-            ``[batch, d]``, if ``sigma`` is negative or not finite, or if it is 0 at a point mass
-            (the flow refuses every 0, and points that are not finite).
+    A ``ValueError`` says which shape or value of the modes breaks the rules below; in every method, that ``x`` is not a
+    floating ``[batch, d]``, or ``sigma`` is negative, not finite, or 0 at a point mass (the flow refuses every 0, and
+    points that are not finite).
     """
 
-    weights: Tensor
-    means: Tensor
-    stds: Tensor
+    weights: Tensor  # of the modes, > 0, shape ``[k]``, summing to 1
+    means: Tensor  # of the modes, shape ``[k, d]``, data units
+    stds: Tensor  # standard deviations of the modes, shape ``[k]``, data units; 0 is a point mass
 
     def __post_init__(self) -> None:
         for name in ("weights", "means", "stds"):
@@ -116,7 +110,7 @@ class Mixture:
 
         By quantiles for d = 1, by an ODE solver (about 1e-9 a point, on the CPU) otherwise. No gradients.
 
-        Source: [EDM] arXiv:2206.00364 section 2 for the ODE; the quantile form is own.
+        Source: [EDM] arXiv:2206.00364 section 2 for the ODE.
         """
         return self._flow(x, sigma_from, sigma_to, [1.0])[0]
 
@@ -130,17 +124,9 @@ class Mixture:
         return self.flow(x, sigma, sigma_min)
 
     def trajectory(self, x: Tensor, sigmas: Tensor) -> Tensor:
-        r"""Exact trajectories that pass through ``x`` at the largest level, at all levels of a grid.
+        """Exact trajectories through ``x``, ``[batch, d]``, at the largest level: points ``[num_levels, batch, d]``.
 
-        Args:
-            x: points at ``sigmas[-1]``, shape ``[batch, d]``, data units.
-            sigmas: ascending noise levels > 0, shape ``[num_levels]``, data units.
-
-        Returns:
-            Points, shape ``[num_levels, batch, d]``, in the order of ``sigmas``; the last are ``x``.
-
-        Raises:
-            ValueError: if ``sigmas`` do not ascend from above 0.
+        They are in the order of ``sigmas``, ``[num_levels]``, which must ascend from above 0; the last are ``x``.
         """
         require_ascending(sigmas)
         sigmas = sigmas.double().cpu()

@@ -1,13 +1,16 @@
 r"""Section 3.2 in closed form: consistency training on a single data point of the line.
 
-The data are the point xi, the student is :math:`f_\theta(x, \sigma) = (\sigma_{min}/\sigma) x +
-(1 - \sigma_{min}/\sigma) \theta`, the teacher the same with :math:`\theta^-`, the distance the squared
-difference. The student sits at the upper level of a pair, the teacher at the lower, pairs are drawn
-uniformly, and :math:`a_i = \sigma_{min} / \sigma_i`. The noise cancels: these are exact, not estimates.
+The data are the point xi, the student is :math:`f_\theta(x, \sigma) = (\sigma_{min}/\sigma) x + (1 -
+\sigma_{min}/\sigma) \theta`, the teacher the same with :math:`\theta^-`, the distance the squared difference. The
+student sits at the upper level of a pair, the teacher at the lower, pairs are drawn uniformly, and :math:`a_i =
+\sigma_{min} / \sigma_i`. The noise cancels: these are exact, not estimates.
 
 Everywhere ``theta`` is the student's parameter and ``theta_minus`` the teacher's, numbers or tensors of one shape,
 ``xi`` the data point and ``sigmas`` the noise levels, shape ``[num_scales]``, the first of which is sigma_min, all in
-data units. Results are float64, of the shape of ``theta``. Levels that do not ascend from above 0 are a ``ValueError``.
+data units. Results are float64, of the shape of ``theta``. Levels that do not ascend from above 0 are a ``ValueError``,
+and so are other numbers out of range: a limit wants ``0 < sigma_min < sigma_max`` and ``rho > 0``.
+
+Source of all: [iCT] arXiv:2310.14189 section 3.2.
 """
 
 import math
@@ -26,8 +29,6 @@ def consistency_loss(theta: float | Tensor, theta_minus: float | Tensor, xi: flo
         \bigl((1 - a_{i+1})(\theta - \xi) - (1 - a_i)(\theta^- - \xi)\bigr)^2
 
     In data units squared. The teacher is a constant to autograd.
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
     """
     lo, hi = _one_minus_ratio(sigmas)
     student, teacher = _double(theta)[..., None] - xi, _double(theta_minus).detach()[..., None] - xi
@@ -44,10 +45,8 @@ def gradient_parts(
         g_{teacher} = \frac{2 (\theta - \theta^-)}{N-1} \sum_i
         \frac{(1 - a_{i+1})(1 - a_i)}{\sigma_{i+1} - \sigma_i}
 
-    As N grows the first tends to a limit and the second grows like N: unless :math:`\theta^- = \theta`,
-    it drowns the only part that knows xi.
-
-    Source: from [iCT] arXiv:2310.14189 section 3.2.
+    As N grows the first tends to a limit and the second grows like N: unless :math:`\theta^- = \theta`, it drowns the
+    only part that knows xi.
     """
     lo, hi = _one_minus_ratio(sigmas)
     sigmas = sigmas.double()
@@ -64,10 +63,8 @@ def scaled_gradient(theta: float | Tensor, theta_minus: float | Tensor, xi: floa
     .. math:: g = \frac{1}{N-1} \sum_{i=1}^{N-1} \frac{2 (1 - a_{i+1})}{\sigma_{i+1} - \sigma_i}
         \bigl((1 - a_{i+1})(\theta - \xi) - (1 - a_i)(\theta^- - \xi)\bigr)
 
-    The quotient :math:`(1/\Delta\sigma) \, \partial L / \partial\theta` is read pair by pair, inside the
-    mean over uniformly drawn pairs. It has no unit.
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
+    The quotient :math:`(1/\Delta\sigma) \, \partial L / \partial\theta` is read pair by pair, inside the mean over
+    uniformly drawn pairs. It has no unit.
     """
     to_data, to_teacher = gradient_parts(theta, theta_minus, xi, sigmas)
     return to_data + to_teacher
@@ -81,11 +78,6 @@ def limit_loss(
     .. math:: \lim_{N \to \infty} L = (\theta - \theta^-)^2 \, E[(1 - \sigma_{min} / \sigma)^2]
 
     where :math:`\sigma^{1/\rho}` is uniform. In data units squared.
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
-
-    Raises:
-        ValueError: unless ``0 < sigma_min < sigma_max`` and ``rho > 0``.
     """
     first, second = (_mean_power(k, sigma_min, sigma_max, rho) for k in (1, 2))
     return (theta - theta_minus) ** 2 * (1 - 2 * sigma_min * first + sigma_min**2 * second)
@@ -102,11 +94,6 @@ def limit_gradient(
         -\infty \text{ if } \theta^- > \theta
 
     where :math:`\sigma^{1/\rho}` is uniform.
-
-    Source: [iCT] arXiv:2310.14189 section 3.2.
-
-    Raises:
-        ValueError: unless ``0 < sigma_min < sigma_max`` and ``rho > 0``.
     """
     second, third = (_mean_power(k, sigma_min, sigma_max, rho) for k in (2, 3))
     if theta_minus != theta:
@@ -120,23 +107,12 @@ def descent(theta: float, xi: float, sigmas: Tensor, decay: float, learning_rate
     .. math:: \theta \leftarrow \theta - \eta \, g(\theta, \theta^-), \qquad
         \theta^- \leftarrow \mu \theta^- + (1 - \mu) \theta
 
-    With :math:`g = G_{data} (\theta - \xi) + G_{teacher} (\theta - \theta^-)` both still reach xi, but a
-    teacher that lags slows them by about :math:`1 + \eta G_{teacher} \mu / (1 - \mu)`, and G_teacher grows
-    like N. It diverges when :math:`\eta G_{teacher}` exceeds about :math:`(1 + \mu) / \mu`.
+    With :math:`g = G_{data} (\theta - \xi) + G_{teacher} (\theta - \theta^-)` both still reach xi, but a teacher that
+    lags slows them by about :math:`1 + \eta G_{teacher} \mu / (1 - \mu)`, and G_teacher grows like N. It diverges when
+    :math:`\eta G_{teacher}` exceeds about :math:`(1 + \mu) / \mu`.
 
-    Args:
-        theta: where both start, data units.
-        xi: the data point, data units.
-        sigmas: ascending noise levels, shape ``[num_scales]``, data units.
-        decay: mu of the teacher, in [0, 1); 0 is iCT's teacher.
-        learning_rate: eta, > 0.
-        num_steps: number of updates, >= 0.
-
-    Returns:
-        Student and teacher after every step, the start first, shape ``[num_steps + 1, 2]``, float64.
-
-    Raises:
-        ValueError: if an argument leaves its range or ``sigmas`` do not ascend.
+    The decay is mu in [0, 1), 0 for iCT's teacher; the learning rate is eta > 0. Student and teacher after every step,
+    the start first, are ``[num_steps + 1, 2]``.
     """
     fits = 0 <= decay < 1 and 0 < learning_rate < math.inf and whole(num_steps, 0)
     rule = "0 <= decay < 1, learning_rate > 0, num_steps >= 0"

@@ -1,6 +1,6 @@
 """The exact probability-flow map of a Gaussian mixture: by quantiles on the line, by an ODE solver elsewhere.
 
-Noise is variance-exploding, x = x0 + sigma z. All arithmetic is float64.
+Noise is variance-exploding, x = x0 + sigma z. All is float64, points, means and levels in data units.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,28 +15,19 @@ _ODE_TOLERANCE = 1e-10  # of one trajectory, relative and absolute
 
 
 def quantile_flow(x: Tensor, weights: Tensor, means: Tensor, std_from: Tensor, std_to: Tensor) -> Tensor:
-    r"""Map points of one mixture on the line to the points of equal quantile of another.
+    r"""Map points ``[batch]`` of one mixture on the line to the points of equal quantile of another, ``[batch]``.
 
     On the line the trajectories of the probability-flow ODE cannot cross, so each keeps its quantile:
 
     .. math:: x_{to} = F_{to}^{-1}(F_{from}(x)), \qquad F(x) = \sum_j w_j \Phi((x - m_j) / s_j)
 
-    Near a plateau of F the difference to the plateau's height is what carries the information. So with the
-    components sorted and cut after the c-th, the equation is solved for
-    :math:`h_c = F - \sum_{j \le c} w_j = U_c - D_c`, where
-    :math:`U_c = \sum_{j > c} w_j \Phi(z_j)`, :math:`D_c = \sum_{j \le c} w_j \Phi(-z_j)`, in logarithms,
-    with the c that makes :math:`U_c + D_c` least at ``x``. The cuts c = 0 and c = k are the two tails. scipy finds
-    the root, by Chandrupatla's method.
+    Weights w, which sum to 1, and means m are ``[k]``, standard deviations s > 0, at both levels, ``[batch, k]``.
 
-    Args:
-        x: points at the first level, shape ``[batch]``, float64.
-        weights: of the components, shape ``[k]``, summing to 1.
-        means: of the components, shape ``[k]``, data units.
-        std_from: standard deviations at the first level, > 0, shape ``[batch, k]``, data units.
-        std_to: standard deviations at the second level, > 0, shape ``[batch, k]``, data units.
-
-    Returns:
-        Points at the second level, shape ``[batch]``, float64.
+    Near a plateau of F the difference to the plateau's height is what carries the information. So with the components
+    sorted and cut after the c-th, the equation is solved for :math:`h_c = F - \sum_{j \le c} w_j = U_c - D_c`, where
+    :math:`U_c = \sum_{j > c} w_j \Phi(z_j)`, :math:`D_c = \sum_{j \le c} w_j \Phi(-z_j)`, in logarithms, with the c
+    that makes :math:`U_c + D_c` least at ``x``. The cuts c = 0 and c = k are the two tails. scipy finds the root, by
+    Chandrupatla's method.
     """
     order = means.argsort()
     log_weights, means, std_from, std_to = weights[order].log(), means[order], std_from[:, order], std_to[:, order]
@@ -81,23 +72,14 @@ def ode_flow(
 
     .. math:: \frac{dx}{d \ln\sigma} = x - D(x, \sigma)
 
-    Each point moves between its own two levels: :math:`\ln\sigma(\tau)` is linear in the fraction
-    :math:`\tau \in [0, 1]` of the way, so that a batch is one system (Dormand-Prince, order 8, adaptive).
+    Each point, of ``[batch, d]``, moves between its own two levels > 0, ``[batch]``: :math:`\ln\sigma(\tau)` is linear
+    in the fraction :math:`\tau \in [0, 1]` of the way, so that a batch is one system (Dormand-Prince, order 8,
+    adaptive). It is reported at ascending fractions, ``[len(fractions), batch, d]``.
 
-    Source: [EDM] arXiv:2206.00364 section 2 for the equation; the change of variable is own.
+    The denoiser D maps points and levels to points. If one or a point is not finite, or the solver gives up, there is a
+    RuntimeError.
 
-    Args:
-        denoiser: E[x0 | x], from points ``[batch, d]`` and noise levels ``[batch]`` to points.
-        x: points at ``sigma_from``, shape ``[batch, d]``, float64.
-        sigma_from: noise levels of the start, > 0, shape ``[batch]``, data units.
-        sigma_to: noise levels of the end, > 0, shape ``[batch]``, data units.
-        fractions: where on the way to report, ascending in [0, 1].
-
-    Returns:
-        Points, shape ``[len(fractions), batch, d]``, float64.
-
-    Raises:
-        RuntimeError: if the solver gives up, or a point or the denoiser is not finite.
+    Source: [EDM] arXiv:2206.00364 section 2 for the equation.
     """
     start, width = sigma_from.log(), sigma_to.log() - sigma_from.log()
 

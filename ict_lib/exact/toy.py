@@ -20,12 +20,9 @@ def three_modes() -> Mixture:
 
 
 def ring(num_modes: int = 8, radius: float = 1.0, std: float = 0.05) -> Mixture:
-    r"""Equal modes in the plane, evenly on a circle, the first at angle 0.
+    r"""Equal modes in the plane, evenly on a circle, the first at angle 0; one or more, with a radius > 0.
 
     .. math:: m_j = r \, (\cos(2 \pi j / k), \sin(2 \pi j / k)), \qquad j = 0, \dots, k - 1
-
-    Raises:
-        ValueError: if ``num_modes < 1``, ``radius <= 0`` or ``std < 0``.
     """
     require(num_modes >= 1 and radius > 0, "num_modes, radius", (num_modes, radius), "num_modes >= 1, radius > 0")
     angles = torch.arange(num_modes, dtype=torch.float64) * (2 * math.pi / num_modes)
