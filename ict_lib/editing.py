@@ -1,4 +1,8 @@
-"""Zero-shot editing: what a trained consistency model does to given images without being trained for it."""
+"""Zero-shot editing: what a trained consistency model does to given images without being trained for it.
+
+Models, levels, generators and labels are as in :func:`edit`, which refuses wrong levels with a ValueError, as every
+function here does with images and masks of wrong shapes.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -65,27 +69,15 @@ def inpaint(
     generator: torch.Generator | None = None,
     label: Tensor | None = None,
 ) -> Tensor:
-    r"""Fill in the unknown part of images, which starts at 0 (mid-grey): :func:`edit` with a mask.
+    r"""Fill in the unknown part of images ``[batch, ...]``, which starts at 0 (mid-grey): :func:`edit` with a mask.
 
     .. math:: P(x) = m \odot y + (1 - m) \odot x
 
-    with y the images and m = 1 where they are known. (The released code starts the unknown part at -1.)
+    with y the images, whose unknown part does not matter, and m = 1 where they are known: ``known`` is bool and of
+    their shape, or of one that expands to it. There the result is equal to them. (The released code starts the unknown
+    part at -1.)
 
     Source: [CT] arXiv:2303.01469, zero-shot image editing.
-
-    Args:
-        model: as in :func:`edit`, and so are ``sigmas``, ``generator`` and ``label``.
-        images: shape ``[batch, ...]``, data units; their unknown part does not matter.
-        known: bool, of the images' shape, or one that expands to it.
-        sigmas: noise levels.
-        generator: of the noise.
-        label: of each image.
-
-    Returns:
-        Images of the same shape, equal to the given ones where these are known.
-
-    Raises:
-        ValueError: if ``known`` is not bool or does not expand to the images, or :func:`edit` refuses the levels.
     """
     rule = f"bool, of the images' shape {list(images.shape)} or one that expands to it,"
     try:
@@ -105,28 +97,15 @@ def super_resolve(
     generator: torch.Generator | None = None,
     label: Tensor | None = None,
 ) -> Tensor:
-    r"""Draw large images whose means over squares of ``factor`` by ``factor`` pixels are the given small ones.
+    """Draw large images whose means over squares of ``factor`` by ``factor`` pixels are the given small ones.
 
     .. math:: P(x) = x - U A x + U y
 
-    with A the means, y the small images and U what repeats each pixel.
+    with ``factor`` 2 or more, A the means, y the small images, ``[batch, channel, height, width]``, and U what repeats
+    each pixel.
 
     Source: [CT] arXiv:2303.01469, zero-shot image editing (there as an orthogonal change of coordinates and a mask,
     which is the same map).
-
-    Args:
-        model: as in :func:`edit`, and so are ``sigmas``, ``generator`` and ``label``.
-        small: shape ``[batch, channel, height, width]``, data units.
-        factor: of each side, 2 or more.
-        sigmas: noise levels.
-        generator: of the noise.
-        label: of each image.
-
-    Returns:
-        Images ``[batch, channel, factor * height, factor * width]``.
-
-    Raises:
-        ValueError: if ``factor < 2``, the images have not four axes, or :func:`edit` refuses the levels.
     """
     require(whole(factor, 2), "factor", factor, "2 or more")
     require(small.ndim == 4, "small", list(small.shape), "[batch, channel, height, width]")
@@ -149,8 +128,7 @@ def colourise(
 ) -> Tensor:
     """Draw images of three channels, ``[batch, 3, ...]``, whose mean over them is ``grey``, ``[batch, 1, ...]``.
 
-    Source: [CT] arXiv:2303.01469, zero-shot image editing; the released code keeps weighted means (luma). For the rest
-    see :func:`edit`. Raises a ValueError if ``grey`` has not one channel.
+    Source: [CT] arXiv:2303.01469, zero-shot image editing; the released code keeps weighted means (luma).
     """
     require(grey.ndim >= 2 and grey.shape[1] == 1, "grey", list(grey.shape), "[batch, 1, ...]")
     start = grey.repeat_interleave(3, dim=1)
@@ -166,7 +144,7 @@ def redraw(
 ) -> Tensor:
     """Cover images with noise of one level and let the model answer: strokes become a picture of the data.
 
-    The higher the level, the less of the images is left. Nearly the second step of sampling. See :func:`edit`.
+    The higher the level, the less of the images is left. Nearly the second step of sampling.
 
     Source: [CT] arXiv:2303.01469 (stroke-guided editing), after SDEdit, arXiv:2108.01073.
     """
@@ -177,7 +155,7 @@ def redraw(
 def denoise(model: ConsistencyModel, noisy: Tensor, sigma: float, label: Tensor | None = None) -> Tensor:
     """Answer to images that carry noise of a known level: one possible clean image each, not their mean.
 
-    Source: [CT] arXiv:2303.01469. Raises a ValueError if ``sigma`` is below the model's ``sigma_min``.
+    Source: [CT] arXiv:2303.01469.
     """
     (level,) = falling([sigma], model.sigma_min)
     with without_dropout(model):
@@ -190,19 +168,10 @@ def interpolate(model: ConsistencyModel, first: Tensor, second: Tensor, num: int
 
     .. math:: z_t = \cos(t \pi / 2)\, z_0 + \sin(t \pi / 2)\, z_1, \qquad t \in [0, 1]
 
-    Each z_t is standard normal, as both ends are; halfway along a straight line the variance would be one half.
+    Each z_t is standard normal, as both ends, of the shape of one sample, are; halfway along a straight line the
+    variance would be one half. The two ends are among the ``num`` images, 2 or more; sigma is usually ``sigma_max``.
 
     Source: [CT] arXiv:2303.01469, interpolation between samples, there with the angle between both.
-
-    Args:
-        model: of the weights to sample.
-        first: standard normal noise, of the shape of one sample.
-        second: likewise.
-        num: images, the two ends included, 2 or more.
-        sigma: noise level, usually ``sigma_max``.
-
-    Raises:
-        ValueError: if ``num < 2``, the shapes differ, or ``sigma`` is below the model's ``sigma_min``.
     """
     require(whole(num, 2), "num", num, "2 or more")
     require(first.shape == second.shape, "shapes", [list(first.shape), list(second.shape)], "the same twice")

@@ -27,26 +27,15 @@ def sample(
     .. math:: x_0 = f(\sigma_1 z, \sigma_1); \qquad \text{then}\quad
         x = x_0 + \sqrt{\sigma_n^2 - \sigma_{\min}^2}\; z_n, \quad x_0 = f(x, \sigma_n)
 
-    The model runs in evaluation mode (no dropout) and is put back as it was.
+    Samples of a shape, ``[num, *shape]``, on the device of the model, usually of the averaged weights; it runs in
+    evaluation mode (no dropout) and is put back as it was.
+
+    Noise levels fall from ``sigma_max``, none below the model's ``sigma_min``; ``(80.0, 0.821)`` is two steps. The
+    noise comes from the generator, else from torch's default of the model's device, and does not depend on
+    ``batch_size``. Labels are ``[num]``. Others are a ValueError.
 
     Source: [CT] arXiv:2303.01469, algorithm "multistep consistency sampling"; [iCT] arXiv:2310.14189 samples in one and
     two steps.
-
-    Args:
-        model: of the weights to sample, usually the averaged ones.
-        num: how many samples.
-        shape: of one sample.
-        sigmas: noise levels, falling, from ``sigma_max``; ``(80.0, 0.821)`` is two steps.
-        generator: source of the noise; None takes torch's default of the model's device.
-        label: class of each sample, shape ``[num]``, or None.
-        batch_size: samples at a time; the noise does not depend on it.
-
-    Returns:
-        Samples, shape ``[num, *shape]``, on the model's device.
-
-    Raises:
-        ValueError: if ``num < 1``, or ``sigmas`` is empty, does not fall or goes below the model's ``sigma_min``,
-            or ``label`` is not one a sample.
     """
     require(whole(num, 1), "num", num, "1 or more")
     require(whole(batch_size, 1), "batch_size", batch_size, "1 or more")

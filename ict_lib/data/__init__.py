@@ -1,4 +1,7 @@
-"""Data sets, by name: one entry says all of each, known without loading torch."""
+"""Data sets, by name: one entry says all of each, known without loading torch.
+
+A name that is unknown is everywhere a ValueError with the nearest right one.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,9 +70,7 @@ DATASETS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 def load_dataset(name: str) -> "Dataset":
     """Load a data set by its name, from the `data_folder`.
 
-    Raises:
-        ValueError: if there is no data set of that name, with the nearest one; or if a file of it is damaged.
-        FileNotFoundError: if a file of it is missing, with the command that makes it.
+    A file that is damaged is a ValueError; one that is missing a FileNotFoundError, with the command that makes it.
     """
     require_known("data set", name, DATASETS)
     return DATASETS[name].load()
@@ -78,15 +79,11 @@ def load_dataset(name: str) -> "Dataset":
 def fetch(name: str, folder: str | Path | None = None, source: str | Path | None = None) -> Iterator[tuple[int, int]]:
     """Bring a data set into a folder, unless it is there, and check every byte; iterate over the result to run it.
 
-    It may be stopped at any moment: the same call goes on. ImageNet is packed from a ``source``: a folder with a folder
-    of photographs for each class, or with the published ``.npz``.
+    It yields the images so far and in all, and may be stopped at any moment: the same call goes on. ImageNet is packed
+    from a ``source``: a folder with a folder of photographs for each class, or with the published ``.npz``.
 
-    Yields:
-        Images so far, and images in all.
-
-    Raises:
-        ValueError: if the name is unknown, what is there or came is damaged, or the source cannot be packed.
-        OSError: if something cannot be downloaded, read or written, or is missing, with the command.
+    What is damaged, or a source that cannot be packed, is a ValueError; what cannot be downloaded, read or written, or
+    is missing, an OSError with the command.
     """
     require_known("data set", name, DATASETS)
     entry, root = DATASETS[name], data_folder(folder)
@@ -118,9 +115,6 @@ def stand_in(name: str, num: int | None = None) -> "Dataset":
     """Make a data set of random bytes, the same each time, in the form of a real one: as fast to train on.
 
     Without ``num`` it has as many images as the real one, which is 16 GB for ImageNet.
-
-    Raises:
-        ValueError: if the name is unknown, with the nearest right one.
     """
     import torch
 

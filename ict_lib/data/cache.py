@@ -38,10 +38,9 @@ def published_file(url: str, variable: str, download: bool = True) -> Path:
     The last part of the URL is the file's name, such as ``vgg16-397923af.pth``. Looked for in this order: the file that
     the environment variable names, the `cache_folder`, the torch hub folder, where other programs keep it.
 
-    Raises:
-        FileNotFoundError: if the variable names what is not a file, or none is there and none fetched.
-        ValueError: if the file is damaged or another one.
-        RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
+    If the variable names what is not a file, or none is there and none is to be fetched, there is a FileNotFoundError;
+    if the file is damaged or another one, a ValueError; if it cannot be downloaded, a RuntimeError that says what to
+    put where.
     """
     import torch  # seconds, which a refused command need not wait for
 

@@ -15,11 +15,7 @@ MOST_FLOATS = 2**28  # 1 GiB: more than CIFAR-10 as floats, less than ImageNet
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, ready to train on.
-
-    Raises:
-        ValueError: if there are no images, or these or the labels are not as above.
-    """
+    """Labelled images, ready to train on; none, or others than those described here, are a ValueError."""
 
     # ``[num, channel, height, width]``, or points ``[num, 2]``; uint8 levels p, for p / 127.5 - 1, or floats in [-1, 1]
     pixels: Tensor
@@ -63,18 +59,11 @@ class Dataset:
     def batch(
         self, indices: Tensor, device: torch.device | str | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Gather images by their indices; the result depends on these and on the generator's state alone.
+        """Gather images by indices, int64 ``[batch]``: floating point ``[batch, channel, height, width]``, in [-1, 1].
 
-        Args:
-            indices: int64, shape ``[batch]``.
-            device: they stay where the data are without one.
-            generator: draws which images are flipped, if the data set allows that; without one none is.
-
-        Returns:
-            Floating point, shape ``[batch, channel, height, width]``, in [-1, 1].
-
-        Raises:
-            IndexError: if an index is out of range.
+        They stay where the data are without a device. The generator draws which of them are flipped, if the data set
+        allows that; without one none is. The result depends on the indices and on the generator's state alone. An index
+        out of range is an IndexError.
         """
         here = indices.cpu() if self.stored else indices.to(self.pixels.device, non_blocking=True)
         rows = self._read(here) if self.stored else self.pixels[here]

@@ -71,14 +71,11 @@ def load(folder: str | Path | None = None, verify: bool = False) -> Dataset:
 def pack(folder: Path, root: Path) -> Iterator[tuple[int, int]]:
     """Pack what `imagenet64_sources.source_of` finds in a folder; iterate over the result to run it.
 
-    It may be stopped at any moment: the same call goes on with the stretches whose checksum does not yet hold.
+    It yields the images so far, those of an earlier start included, and in all. It may be stopped at any moment: the
+    same call goes on with the stretches whose checksum does not yet hold.
 
-    Yields:
-        Images so far, those of an earlier start included, and images in all.
-
-    Raises:
-        ValueError: if another data set is there, finished or not, or an image cannot be read.
-        OSError: if there is too little space, or a file cannot be written.
+    If another data set is there, finished or not, or an image cannot be read, there is a ValueError; if there is too
+    little space, or a file cannot be written, an OSError.
     """
     from ict_lib.data.imagenet64_sources import source_of  # needs Pillow and torchvision, which training does not
 

@@ -19,11 +19,8 @@ def source_of(folder: Path) -> Source:
     """Find out what a folder holds: a folder of photographs for each class, or ``train_data_batch_1.npz`` and so on.
 
     Classes of photographs are numbered in the order of their folders' names; those of the archives as these number
-    them, from 0.
-
-    Raises:
-        ValueError: if it is neither, if a file in it is something else, or an archive is damaged.
-        FileNotFoundError: if there is no such folder, or an archive between others is missing.
+    them, from 0. If it is neither, a file in it is something else, or an archive is damaged, there is a ValueError; if
+    there is no such folder, or an archive between others is missing, a FileNotFoundError.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
@@ -36,11 +33,9 @@ def adm_crop(image: Image.Image, size: int = 64) -> np.ndarray:
 
     It is halved by 2x2 boxes while the shorter side stays ``size`` or more, then brought to that by bicubic
     interpolation; then the longer side is cut. (EDM cuts first and shrinks by Lanczos: its pixels differ a little.)
+    Numbers without a range of which 8 bits could be made are a ValueError.
 
     Source: [ADM] Dhariwal and Nichol 2021, arXiv:2105.05233, its released preparation of images.
-
-    Raises:
-        ValueError: if its numbers have no range of which 8 bits could be made.
     """
     image = _eight_bits(image).convert("RGB")
     width, height = image.size

@@ -30,8 +30,7 @@ SEED, BATCH, LEARNING_RATE, SMOOTHING = 1797, 64, 3e-3, 0.05
 class Extractor(nn.Module):
     """Convolutions down to 4x4, and two linear layers; smooth activations, so that no feature is dead.
 
-    Args:
-        size: height and width of the images, a multiple of 8; those of 16 or more are halved at once.
+    Height and width of the images are a multiple of 8; those of 16 or more are halved at once.
     """
 
     def __init__(self, size: int):
@@ -48,8 +47,7 @@ class Extractor(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``[batch, 1, size, size]`` in [-1, 1] to features ``[batch, 64]``, the last hidden layer, and logits.
 
-        Raises:
-            ValueError: if the images have another shape.
+        Another shape is a ValueError.
         """
         fits = images.shape[1:] == (1, self.size, self.size)
         require(fits, "images", list(images.shape), f"[n, 1, {self.size}, {self.size}]")
@@ -66,14 +64,10 @@ def weights_of(name: str) -> Path:
 
 
 def features_of(images: Tensor, name: str = "digits") -> Tensor:
-    """Features of small images, float64 ``[num, 64]``, on the CPU, without gradient.
+    """Features of small images by the classifier of a data set: float64 ``[num, 64]``, on the CPU, without gradient.
 
-    Args:
-        images: floating point, shape ``[num, 1, height, width]``; values outside [-1, 1] are clipped.
-        name: of the data set whose classifier it is.
-
-    Raises:
-        ValueError: if there is no such classifier, or the images are not those that it reads, or not finite.
+    Images are floating point, shaped as those of the data set; values outside [-1, 1] are clipped. Others, values that
+    are not finite, and a name without a classifier are a ValueError.
     """
     require_known("extractor", name, HELD_OUT)
     require(images.is_floating_point(), "images", images.dtype, "floating point")

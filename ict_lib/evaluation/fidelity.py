@@ -36,33 +36,24 @@ NAMES = {  # ours -> torch-fidelity's
 def fidelity(
     generated: Tensor, reference: Tensor | Dataset, extractor: str = "digits", fid_alone: bool = False
 ) -> dict[str, float]:
-    """Compare generated with reference images.
+    """Compare generated with reference images, 10 or more of both: ``[num, channel, height, width]``, in [-1, 1].
 
-    All numbers come from one network; with ``"inception"`` precision and recall are on its 2048 pooled features too.
-    They are biased in small sets: compare only sets of the same sizes. Of a set of more than 50,000 images all count
-    for the FID, and a fixed random part for the rest. The same images give the same numbers: nothing is drawn anew.
+    The extractor is ``"inception"`` (any size, 1 or 3 channels), which computes on a CUDA device where there is one, in
+    fp32; or the data set whose small classifier it is (images like its own). Generated images may be floating point, or
+    what :func:`to_uint8` makes of them. Of a reference that is a data set Inception's features are computed once and
+    kept in the cache folder.
+
+    The result is ``fid`` and, unless it is wanted alone, ``inception_score``, ``inception_score_std``, ``kid``, which
+    may be a little below 0, ``kid_std``, and ``precision`` and ``recall``, from 0 to 1. All come from one network; with
+    ``"inception"`` precision and recall are on its 2048 pooled features too. They are biased in small sets: compare
+    only sets of the same sizes. Of a set of more than 50,000 images all count for the FID, and a fixed random part for
+    the rest. The same images give the same numbers: nothing is drawn anew.
+
+    Images that are not finite, shapes or names that do not fit, and small sets are a ValueError; for Inception's
+    weights see :func:`~ict_lib.data.cache.published_file`.
 
     Source: torch-fidelity; FID Heusel et al. 2017, Inception score Salimans et al. 2016, KID Binkowski et al. 2018,
     precision and recall (3 neighbours) Kynkaanniemi et al. 2019.
-
-    Args:
-        generated: floating point, shape ``[n, channel, height, width]``, meant to be in [-1, 1]; or what
-            :func:`to_uint8` makes of it.
-        reference: floating point, shape ``[m, channel, height, width]``; or a data set, of which Inception's features
-            are computed once and kept in the cache folder.
-        extractor: ``"inception"`` (any size, 1 or 3 channels), which computes on a CUDA device where there is one, in
-            fp32; or the data set whose small classifier it is (images like its own).
-        fid_alone: leave out all other numbers.
-
-    Returns:
-        ``fid``, ``inception_score``, ``inception_score_std``, ``kid``, ``kid_std``, ``precision``, ``recall``; the last
-        two from 0 to 1. ``kid`` may be a little below 0.
-
-    Raises:
-        ValueError: if an image is not finite, a shape or a name does not fit, a set has fewer than 10 images, or
-            Inception's weights are damaged.
-        FileNotFoundError: if ``ICT_INCEPTION`` names what is not a file.
-        RuntimeError: if Inception's weights are missing and cannot be downloaded.
     """
     stored = isinstance(reference, Dataset)
     real = reference.pixels if stored else reference
@@ -83,14 +74,8 @@ def to_uint8(images: Tensor) -> Tensor:
 
     .. math:: p = \mathrm{round}(127.5 (x + 1))
 
-    Args:
-        images: floating point, shape ``[num, channel, height, width]``; levels stay as they are.
-
-    Returns:
-        Levels 0 to 255, uint8, same shape, on the same device.
-
-    Raises:
-        ValueError: if the images are neither, or not finite.
+    From floating point ``[num, channel, height, width]``, on the same device; levels stay as they are. Others, and
+    values that are not finite, are a ValueError.
     """
     if images.dtype == torch.uint8:
         return images

@@ -32,26 +32,15 @@ def draw(
 ) -> Tensor:
     """Draw images from a model; of one that was trained with labels as many of each class as the data have, mixed.
 
-    Large numbers are drawn in blocks, each from a random stream of its own; the processes of a group, each of which
-    calls this with the same model, share the blocks out. The images do not depend on how many processes there are.
-    They are computed in fp32, whatever the training's precision is.
+    One evaluation of the network for each of the falling ``sigmas``; computed in fp32, whatever the training's
+    precision is. Large numbers are drawn in blocks, each from a random stream of its own; the processes of a group,
+    each of which calls this with the same model, share the blocks out. The images do not depend on how many processes
+    there are.
 
-    Args:
-        model: usually of the averaged weights.
-        data: what it was trained on.
-        num: how many images.
-        sigmas: noise levels, falling; one evaluation of the network each.
-        seed: of the noise.
-        group: of processes; None draws alone.
-        levels: round images to 8 bits, a quarter to exchange and all that Inception looks at.
-
-    Returns:
-        Images on the CPU, clipped to [-1, 1] as any saved picture is, shape ``[num, channel, height, width]``; or
-        points ``[num, 2]``; none in the processes of higher rank than 0, which have no use for them.
-
-    Raises:
-        ValueError: if ``num < 1``, ``sigmas`` does not fall, or the network has other classes than the data; or if
-            ``levels`` are asked for and an image is not finite.
+    They are on the CPU, clipped to [-1, 1] as any saved picture is, ``[num, channel, height, width]``; as 8-bit
+    ``levels``, if asked for, a quarter to exchange and all that Inception looks at; or points ``[num, 2]``; none in the
+    processes of higher rank than 0, which have no use for them. ``num < 1``, a network of other classes than the data,
+    and levels of what is not finite are a ValueError.
     """
     require(whole(num, 1), "num", num, "1 or more")
     group, blocks = group or Alone(), max(1, -(-num // BLOCK))
@@ -113,8 +102,7 @@ def extractor_of(name: str) -> str:
 def prepare(name: str) -> None:
     """Make sure, before hours of training, that :func:`measure` will have the network that a data set needs.
 
-    Raises:
-        RuntimeError: if Inception's weights are needed, missing and cannot be downloaded; says what to put where.
+    A RuntimeError says what to put where, if Inception's weights are needed, missing and cannot be downloaded.
     """
     if extractor_of(name) == "inception":
         inception_weights()
@@ -123,21 +111,14 @@ def prepare(name: str) -> None:
 def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) -> dict[str, float]:
     """Measure images against a data set: all of it, but 10,000 images of it with a small extractor.
 
-    Args:
-        images: generated, shape ``[num, channel, height, width]``, in [-1, 1]; or 8-bit levels, for Inception.
-        data: the truth.
-        steps: ends every name, such as ``1_step``.
-        fid_alone: of images leave out all else, which takes minutes.
+    Images are 10 or more, finite, ``[num, channel, height, width]``, in [-1, 1]; or 8-bit levels, for Inception.
+    ``steps``, such as ``1_step``, ends every name of a number. ``fid_alone`` leaves out all else of images, which takes
+    minutes.
 
-    Returns:
-        What :func:`~ict_lib.evaluation.fidelity.fidelity` gives; with a small extractor also Frechet distances on
-        pixels and on features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points the latter
-        alone, and the :func:`~ict_lib.exact.distances.share_on_data`; of both the
-        :func:`~ict_lib.exact.distances.nearest_ratio`.
-
-    Raises:
-        ValueError: if there are fewer than 10 images, or one is not finite.
-        RuntimeError: if Inception's weights are needed, missing and cannot be downloaded.
+    It gives what :func:`~ict_lib.evaluation.fidelity.fidelity` does, and raises so; with a small extractor also Frechet
+    distances on pixels and on features that are not rounded to 8 bits, and the sliced Wasserstein distance; of points
+    the latter alone, and the :func:`~ict_lib.exact.distances.share_on_data`; of both the
+    :func:`~ict_lib.exact.distances.nearest_ratio`.
     """
     extractor = extractor_of(data.name)
     real = data if extractor == "inception" else data.batch(_some(data, REFERENCE))

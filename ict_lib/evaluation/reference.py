@@ -28,14 +28,9 @@ def summarise(network: Network, levels: Tensor, device: str) -> dict[str, Tensor
 
     torch-fidelity would hold all features at once, twice: 42 GB for ImageNet.
 
-    Args:
-        network: maps levels on ``device`` to features ``[batch, dim]`` and logits ``[batch, classes]``.
-        levels: uint8, shape ``[num, channel, height, width]``, on the CPU.
-        device: of the network.
-
-    Returns:
-        ``mean`` ``[dim]`` and ``covariance`` ``[dim, dim]``, float64; ``features`` and ``logits`` of the images that
-        :func:`some_of` chooses, in their order; all on the CPU.
+    The network maps uint8 levels ``[batch, channel, height, width]`` on the device to features ``[batch, dim]`` and
+    logits ``[batch, classes]``. ``mean`` ``[dim]`` and ``covariance`` ``[dim, dim]`` are float64; ``features`` and
+    ``logits`` are those of the images that :func:`some_of` chooses, in their order; all on the CPU.
     """
     num, total, squares = len(levels), 0.0, 0.0
     features, logits = [], []
@@ -59,15 +54,9 @@ def some_of(num: int) -> Tensor:
 
 
 def kept(data: Dataset, weights: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Read what was computed of a reference set, or compute it and keep it.
+    """Read what was computed of a reference set, or compute it and keep it; without logits, which no metric wants.
 
-    Args:
-        data: the set; its checksum, the weights and torch-fidelity's version name the file.
-        weights: name of the extractor's published weights.
-        compute: gives the summary of the set.
-
-    Returns:
-        The summary, without the logits, which no metric wants of a reference set.
+    The file is named by the set's checksum, the name of the extractor's published weights and torch-fidelity's version.
     """
     content = f"{data.checksum()} {weights} {version('torch-fidelity')} {MOST} fp32"
     path = cache_folder() / "fidelity" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.safetensors"

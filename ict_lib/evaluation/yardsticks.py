@@ -14,15 +14,9 @@ from ict_lib.exact.distances import sliced_wasserstein
 def yardsticks(untrained: ConsistencyModel, data: Dataset, num: int, seed: int = 0) -> dict[str, Tensor]:
     """Make images by what is known without training, the worst first; a model should beat all but the last.
 
-    Args:
-        untrained: with its initial weights; draws in one step from sigma = 80.
-        data: the truth; all of it must fit into memory.
-        num: images of each set.
-        seed: of all that is drawn.
-
-    Returns:
-        By name, images in [-1, 1], each ``[num, channel, height, width]``: ``untrained network``, ``mean image``,
-        ``clipped Gaussian`` with the data's mean and covariance, ``bootstrap``, the data drawn with replacement.
+    In [-1, 1], each ``[num, channel, height, width]``: ``untrained network``, with its initial weights, in one step
+    from sigma = 80; ``mean image``; ``clipped Gaussian`` with the data's mean and covariance; ``bootstrap``, the data
+    drawn with replacement. All of the data must fit into memory.
     """
     generator, images = torch.Generator().manual_seed(seed), data.images.cpu()
     flat = images.flatten(1).double()  # [n, d]

@@ -1,4 +1,8 @@
-"""The network of LPIPS: VGG16's features of two images, compared place by place; its weights are files."""
+"""The network of LPIPS: VGG16's features of two images, compared place by place; its weights are files.
+
+The environment variable ``ICT_VGG16`` may name a copy of VGG16's. For the errors about them see
+:func:`~ict_lib.data.cache.published_file`.
+"""
 
 import functools
 import sys
@@ -14,11 +18,7 @@ VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision'
 
 
 def perceptual(x: Tensor, y: Tensor) -> Tensor:
-    """Map images in [-1, 1], ``[batch, 3, height, width]``, to distances ``[batch, 1, 1, 1]``, by a network built once.
-
-    Raises:
-        FileNotFoundError, ValueError, RuntimeError: as :func:`perceptual_network` does.
-    """
+    """Map images in [-1, 1], ``[batch, 3, height, width]``, to distances ``[batch, 1, 1, 1]``."""
     return perceptual_network(x.device)(x, y)
 
 
@@ -30,14 +30,9 @@ def perceptual_network(device: torch.device) -> nn.Module:
         \Bigl( \frac{\phi_l(x)_{hw}}{\lVert \phi_l(x)_{hw} \rVert} -
         \frac{\phi_l(y)_{hw}}{\lVert \phi_l(y)_{hw} \rVert} \Bigr)^2
 
-    over five layers of features; the weights w, version 0.1, come with the package.
+    over five layers of features; the weights w, version 0.1, come with the package. A RuntimeError if that is missing.
 
     Source: Zhang et al. 2018, arXiv:1801.03924.
-
-    Raises:
-        FileNotFoundError: if ``ICT_VGG16`` names what is not a file.
-        ValueError: if VGG16's file is damaged or another one.
-        RuntimeError: if the package is missing, or VGG16's weights are neither on this machine nor to be had.
     """
     try:
         from lpips import LPIPS  # 2 s to import: only for those who ask for this distance
@@ -53,13 +48,5 @@ def perceptual_network(device: torch.device) -> nn.Module:
 
 
 def vgg16_weights(download: bool = True) -> Path:
-    """Find VGG16's weights where :func:`~ict_lib.data.cache.published_file` looks, or download torchvision's.
-
-    The environment variable ``ICT_VGG16`` may name a copy.
-
-    Raises:
-        FileNotFoundError: if the variable names what is not a file, or none is there and none fetched.
-        ValueError: if the file is damaged or another one.
-        RuntimeError: if there is no file and it cannot be downloaded; says what to put where.
-    """
+    """Find VGG16's weights where :func:`~ict_lib.data.cache.published_file` looks, or download torchvision's."""
     return published_file(VGG16, "ICT_VGG16", download=download)

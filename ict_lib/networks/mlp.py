@@ -18,15 +18,8 @@ class ResidualMLP(nn.Module):
     A raw network F(x, c_noise, label): no scalings inside (see :class:`ict_lib.consistency.ConsistencyModel`). The last
     layer starts at zero.
 
-    Source: own.
-
-    Args:
-        shape: of one sample, for example ``(1, 8, 8)`` or ``(2,)``.
-        fourier_scale: of the noise embedding.
-        dropout: rate, in every block.
-        num_classes: of the labels; 0 for none.
-        width: of the residual stream and of each block.
-        blocks: number of residual blocks.
+    ``shape`` is that of one sample, for example ``(1, 8, 8)`` or ``(2,)``; ``fourier_scale`` is of the noise embedding;
+    ``num_classes`` 0 takes no labels; ``width`` is that of the residual stream and of each block.
     """
 
     def __init__(
