@@ -85,18 +85,13 @@ class Run:
         fits = re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d{1,4})?", self.device) is not None
         require(fits, "device", self.device, "auto, cpu, cuda, cuda:0, mps or xpu")
         check_network_options(self.network, self.network_options)
-        self._check_shards()
+        part, size = self.micro_batch, self.batch_size
+        require(part is None or size % part == 0, "micro_batch", part, f"a positive divisor of batch_size = {size}")
+        check_processes(self, self.processes)
         for name, source in self.sources.items():
             mark = str(source).split(" ")[0]
             require(mark in MARKS, f"the source of {name}", source, f"one of {', '.join(MARKS)}, and perhaps a note,")
         variants_of(self)  # refuses what one of them cannot be
-
-    def _check_shards(self) -> None:
-        """Refuse shards that do not make a batch, or that the processes cannot share equally."""
-        part, whole = self.micro_batch, self.batch_size
-        rule = f"a positive divisor of batch_size = {whole}"
-        require(part is None or whole % part == 0, "micro_batch", part, rule)
-        check_processes(self, self.processes)
 
     @property
     def is_preview(self) -> bool:

@@ -72,7 +72,7 @@ def test_what_nobody_has_run_says_so_and_a_record_fills_its_row(project):
     assert row_of(after, **asked) == before | {
         "here": "3 (2.9 to 3.2)",
         "seeds": "3",
-        "protocol": "50,000 samples, Inception",
+        "protocol": "50,000 samples, Inception's features",
         "images seen": "1,024 a seed",
         "device": "8 x NVIDIA H100",
     }
@@ -92,7 +92,7 @@ def test_our_side_is_what_the_manifest_says():
     values = sorted(result["frechet_features_1_step"] for result in manifest["results"])
     row = row_of(claims(BOOK), system="iCT", data="digits", NFE="1")
     assert row["here"] == f"{values[1]:.3g} ({values[0]:.3g} to {values[-1]:.3g})"
-    assert row["protocol"] == "10,000 samples, the digits' own features"
+    assert row["protocol"] == "10,000 samples, features of a digits classifier"
 
 
 # Errors

@@ -22,7 +22,7 @@ TINY = ["network_options={channels: 16, multipliers: [1, 1], blocks: 1}", "batch
 
 @pytest.fixture(scope="module")
 def ict():
-    return plan_of("cifar10/ict", root=ROOT)
+    return plan_of("cifar10/ict")
 
 
 def by_hand(**changes):
@@ -90,28 +90,28 @@ def test_a_number_of_things():
 
 
 def test_devices_share_the_batch_and_change_nothing_else():
-    eight, four = (plan_of("cifar10/ict", n, 1000.0, TINY, ROOT) for n in (8, 4))
+    eight, four = (plan_of("cifar10/ict", n, 1000.0, TINY) for n in (8, 4))
     assert (four.passes, four.memory, four.disk) == (eight.passes, eight.memory, eight.disk)
     assert four.hours == pytest.approx(64 * 400_000 / 4 / 1000 / 3600)
     assert "on 4 devices, each 2 shards of 8 images a step" in text_of(four)
 
 
 def test_a_value_that_was_changed_is_no_longer_from_memory():
-    assert plan_of("digits/ict", root=ROOT).uncertain == {}  # its file names no sources
-    changed = plan_of("cifar10/ict", changes=[*TINY, "num_samples=10000"], root=ROOT)
+    assert plan_of("digits/ict").uncertain == {}  # its file names no sources
+    changed = plan_of("cifar10/ict", changes=[*TINY, "num_samples=10000"])
     assert list(changed.uncertain) == ["optimizer.betas", "optimizer.weight_decay"]
     assert changed.passes.parameters < 1_000_000
 
 
 def test_a_value_in_a_dict_and_a_note_are_said():
     deep = ["network_options={channels: 16, multipliers: [1, 1, 1, 1], blocks: 1, head_channels: 16}", "batch_size=64"]
-    plan = plan_of("imagenet64/ict-deep", changes=[*deep, "processes=1"], root=ROOT)
+    plan = plan_of("imagenet64/ict-deep", changes=[*deep, "processes=1"])
     assert plan.uncertain["recipe.depth"] == "2; 6 blocks instead of 3"
     assert plan.uncertain["sigma_mid"] == "0.973"
 
 
 def test_the_digits_are_trained_once_a_seed():
-    plan = plan_of("digits/ict", images_per_second=1000.0, root=ROOT)
+    plan = plan_of("digits/ict", images_per_second=1000.0)
     assert plan.images == 3 * 6000 * 256
     assert plan.run.recipe == ICT
     assert text_of(plan).startswith(
@@ -120,7 +120,7 @@ def test_the_digits_are_trained_once_a_seed():
 
 
 def test_a_study_is_counted_with_all_its_trainings():
-    plan = plan_of("digits/ladder", images_per_second=1000.0, root=ROOT)
+    plan = plan_of("digits/ladder", images_per_second=1000.0)
     assert plan.images == 16 * len(plan.run.seeds) * 6000 * 256
     said = text_of(plan)
     assert said.startswith(f"digits/ladder: {16 * len(plan.run.seeds)} trainings, each of 6,000 steps of 256 images\n")
@@ -129,14 +129,14 @@ def test_a_study_is_counted_with_all_its_trainings():
 
 def test_changes_in_one_word_are_told_apart():
     """As make hands them over."""
-    one = plan_of("cifar10/ict", changes=[" ".join([*TINY, "num_samples=10000"])], root=ROOT)
+    one = plan_of("cifar10/ict", changes=[" ".join([*TINY, "num_samples=10000"])])
     assert list(one.uncertain) == ["optimizer.betas", "optimizer.weight_decay"]
 
 
 def test_planning_needs_neither_data_nor_files(tmp_path, monkeypatch):
     monkeypatch.setenv("ICT_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("ICT_CACHE", str(tmp_path / "none"))
-    plan_of("digits/ct", root=ROOT)
+    plan_of("digits/ct")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -211,7 +211,7 @@ def test_a_speed_is_given_or_measured(machine, capsys):
     assert error == ""
     assert "1,000 images/s = 5.01 GFLOP/s" in out
     assert "nothing is missing on this machine" in out
-    plan, said = measured(plan_of("digits/ict", changes=["device=cpu", "batch_size=2"], root=ROOT), seconds=0.1)
+    plan, said = measured(plan_of("digits/ict", changes=["device=cpu", "batch_size=2"]), seconds=0.1)
     assert said == ""
     assert re.search(r"\n {30}measured on CPU, .*: \d+ steps, batches of 2, fp32\n", text_of(plan))
     assert "about a minute" in capsys.readouterr().err

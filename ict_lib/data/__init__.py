@@ -65,6 +65,12 @@ _ENTRIES = (
     Entry("imagenet64", 1_281_167, (3, 64, 64), 1_000, True, "inception", ((PACKED,),), IMAGENET, packed=True),
 )
 DATASETS: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+FEATURES = {  # what is measured of the samples, by the entry's extractor, as tables say it
+    "digits": "features of a digits classifier",
+    "fashion_mnist": "features of a Fashion-MNIST classifier",
+    "inception": "Inception's features",
+    "none": "the points",
+}
 
 
 def load_dataset(name: str) -> "Dataset":

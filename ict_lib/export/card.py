@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import StrictUndefined, Template
 
 from ict_lib.config import MARKS
-from ict_lib.data import DATASETS
+from ict_lib.data import DATASETS, FEATURES
 from ict_lib.export.pipeline import timestep_of
 from ict_lib.recipe import PRESETS
 from ict_lib.run.record import spread
@@ -29,12 +29,6 @@ TITLES = {  # of metrics, with a place for what they were measured on
     "precision": "Precision, {}",
     "recall": "Recall, {}",
 }
-FEATURES = {
-    "digits": "features of a digits classifier",
-    "fashion_mnist": "features of a Fashion-MNIST classifier",
-    "inception": "Inception's features",
-    "none": "the points",
-}
 
 
 def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> str:
@@ -50,7 +44,7 @@ def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> st
     measured = _measured(manifest["results"], FEATURES[data.extractor])
     columns = list(dict.fromkeys(steps for _, _, steps in measured))
     titles = dict.fromkeys(title for _, title, _ in measured)
-    cells = {(title, steps): _spread(values) for (_, title, steps), values in measured.items()}
+    cells = {(title, steps): spread(values) for (_, title, steps), values in measured.items()}
     template = Path(__file__).with_name("card.md").read_text("utf8")
     return Template(template, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True).render(
         manifest,
@@ -76,11 +70,6 @@ def _measured(results: list[dict[str, Any]], features: str) -> dict[tuple[str, s
             title = TITLES.get(name, name.replace("_", " ").capitalize()).format(features)
             found[name, title, " ".join(steps)] = [result[key] for result in results]
     return found
-
-
-def _spread(values: list[float]) -> str:
-    """Write the values of all seeds, of which there may be one."""
-    return spread(values) if len(values) > 1 else f"{values[0]:.3g}"
 
 
 def _head(run: dict[str, Any], measured: dict[tuple[str, str, str], list[float]], library: str) -> ModelCardData:

@@ -3,16 +3,10 @@
 import csv
 from pathlib import Path
 
-from ict_lib.data import DATASETS
+from ict_lib.data import DATASETS, FEATURES
 from ict_lib.run import record
 
 NOT_RUN = "not run yet"
-MEASURED = {
-    "digits": "the digits' own features",
-    "fashion_mnist": "Fashion-MNIST's own features",
-    "inception": "Inception",
-    "none": "the points themselves",
-}
 
 
 def claims(path: Path) -> list[dict[str, str]]:
@@ -45,7 +39,7 @@ def _row(line: dict[str, str]) -> dict[str, str]:
     return about | {
         "here": record.spread(values),
         "seeds": str(len(values)),
-        "protocol": f"{run.num_samples:,} samples, {MEASURED[DATASETS[run.data].extractor]}",
+        "protocol": f"{run.num_samples:,} samples, {FEATURES[DATASETS[run.data].extractor]}",
         "images seen": f"{left.manifest['images_seen'] // len(values):,} a seed",
         "device": left.manifest["device"],
         "again": command,

@@ -10,11 +10,11 @@ from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import Stopped, read_lines, results_folder
+from ict_lib.files import IDENTITY, RESULT, Stopped, read_json, read_lines, results_folder, write_json
 from ict_lib.run import record as records
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
-from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, best_of, read_result
+from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, best_of, finished, read_result
 from ict_lib.training.launch import Launched, launch
 from ict_lib.training.measuring import FINAL, evaluate, measure_fully, write_picture
 from ict_lib.training.metrics import Metrics
@@ -72,7 +72,7 @@ def train_as_asked(
 def _is_same(place: Path, run: Run, seed: int) -> bool:
     """Tell whether the same code has finished the same settings."""
     left = read_result(place) or {"surroundings": {}}
-    return left["surroundings"].get("code") == code_hash() and TrainingFolder.settings_in(place) == identity(run, seed)
+    return left["surroundings"].get("code") == code_hash() and read_json(place / IDENTITY) == identity(run, seed)
 
 
 def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None = None) -> Training | Launched:
@@ -84,23 +84,17 @@ def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None =
 
 def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
     """Train one seed."""
-    training = begin(run, seed, place, resume, data)
-    boards = _boards(run, place, training)
+    training, board = begin(run, seed, place, resume, data), None
+    if run.tensorboard:
+        from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
+
+        board = TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])
     try:
         for metrics in show(training):
-            for board in boards:
+            if board:
                 board.add(metrics.line())
     finally:
         training.close()
-
-
-def _boards(run: Run, place: Path, training: Training | Launched) -> list[Any]:
-    """Open TensorBoard's log of one training, if the run asks for it."""
-    if not run.tensorboard:
-        return []
-    from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
-
-    return [TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])]
 
 
 def _measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
@@ -112,14 +106,14 @@ def _measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
     """
     folder = TrainingFolder(place, run, seed)
     try:
-        left = folder.finished()
+        left = finished(place, identity(run, seed))
         if left is None:
             return False
         if left["evaluation"] != folder.evaluation:
             average = read_model(place / WEIGHTS, run, seed).to(pick_device(run.device))
             kept = {key: value for key, value in left["result"].items() if not key.startswith("best_")}
             result = kept | measure_fully(average, data, run, seed) | best_of(place, run.num_samples)
-            folder.write_result(result, left["surroundings"])
+            write_json(place / RESULT, left | {"evaluation": folder.evaluation, "result": result})
         return True
     finally:
         folder.release()

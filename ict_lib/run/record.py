@@ -7,18 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ict_lib import files
 from ict_lib.checks import nearest, require
 from ict_lib.config import Run, run_from
-from ict_lib.files import (
-    WEIGHTS,
-    json_lines,
-    project_root,
-    read_lines,
-    results_folder,
-    run_names,
-    write_atomically,
-    write_json,
-)
 
 
 @dataclass(frozen=True)
@@ -56,10 +47,10 @@ class Record:
         """
         seed = self.run.seeds[0] if seed is None else seed
         require(seed in self.run.seeds, "seed", seed, f"one of the run's, {self.run.seeds},")
-        path = self.folder / f"seed-{seed}" / WEIGHTS
+        path = self.folder / f"seed-{seed}" / files.WEIGHTS
         if not path.is_file():
-            file = self.name if self.name in run_names(project_root()) else f"runs/{self.name}/manifest.json"
-            make = f"`make run RUN={file}` makes them"
+            known = self.name in files.run_names(files.project_root())
+            make = f"`make run RUN={self.name if known else f'runs/{self.name}/manifest.json'}` makes them"
             raise FileNotFoundError(f"{path} is missing: weights are not kept in git; {make}")
         return path
 
@@ -70,7 +61,7 @@ class Record:
 
 def exists(name: str) -> bool:
     """Tell whether a run has left a record."""
-    return (results_folder(name) / "manifest.json").exists()
+    return (files.results_folder(name) / "manifest.json").exists()
 
 
 def read(name: str) -> Record:
@@ -80,9 +71,9 @@ def read(name: str) -> Record:
         FileNotFoundError: if the run has left no record, with the command that makes one.
         ValueError: if it is damaged, says what a run no longer knows, or is that of a study.
     """
-    folder = results_folder(name)
+    folder = files.results_folder(name)
     if not exists(name):
-        known, make = run_names(project_root()), f"`make run RUN={name}` makes it"
+        known, make = files.run_names(files.project_root()), f"`make run RUN={name}` makes it"
         raise FileNotFoundError(
             f"run {name!r} has no record yet: {make if name in known or not known else nearest(name, known)}"
         )
@@ -92,7 +83,7 @@ def read(name: str) -> Record:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the manifest in {folder} is none that `make run` wrote: {error}") from None
     require(not run.variants, "the variants of a run with a record", list(run.variants), "none: this is a study,")
-    return Record(name, manifest, read_lines(folder / "metrics.jsonl"), folder)
+    return Record(name, manifest, files.read_lines(folder / "metrics.jsonl"), folder)
 
 
 def manifest_of(run: Run, left: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,9 +116,9 @@ def manifest_of(run: Run, left: list[dict[str, Any]]) -> dict[str, Any]:
 
 def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]], card: str) -> None:
     """Write a record; a reader sees each of its files as it was or as it is now, never a part."""
-    write_atomically(folder / "README.md", card.encode())
-    write_atomically(folder / "metrics.jsonl", json_lines(metrics))
-    write_json(folder / "manifest.json", manifest)
+    files.write_atomically(folder / "README.md", card.encode())
+    files.write_atomically(folder / "metrics.jsonl", files.json_lines(metrics))
+    files.write_json(folder / "manifest.json", manifest)
 
 
 def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, Any]]:

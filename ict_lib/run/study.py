@@ -16,21 +16,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ict_lib import files
 from ict_lib.checks import require, require_known
 from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import (
-    SIGNALS,
-    Stopped,
-    hearing,
-    json_lines,
-    read_json,
-    read_lines,
-    results_folder,
-    write_atomically,
-    write_json,
-)
 from ict_lib.run.execute import begin, train_as_asked
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
@@ -74,11 +64,11 @@ def read(name: str) -> Study:
     Raises:
         FileNotFoundError: if it has left nothing, with the command that makes it.
     """
-    folder = results_folder(name)
-    manifest = read_json(folder / "manifest.json")
+    folder = files.results_folder(name)
+    manifest = files.read_json(folder / "manifest.json")
     if manifest is None:
         raise FileNotFoundError(f"study {name!r} has no record yet: `make run RUN={name}` makes it")
-    return Study(run_from(manifest["run"]), read_lines(folder / TABLE), folder)
+    return Study(run_from(manifest["run"]), files.read_lines(folder / TABLE), folder)
 
 
 def execute_study(run: Run) -> Study:
@@ -87,12 +77,12 @@ def execute_study(run: Run) -> Study:
     The table is written after each training. What is interrupted goes on where it was; a row stays as long as the
     settings that decide it are the same.
     """
-    folder, settings = results_folder(run.name), _settings(run)
+    folder, settings = files.results_folder(run.name), _settings(run)
     for name, mistake, many in {(one.data, one.mistake, one.processes) for one, _ in trainings_of(run).values()}:
         require(not mistake or many == 1, "processes", many, "1 where a mistake is made, which others would not make,")
         with made(mistake):
             load_dataset(name), prepare(name)  # what measures them must be there before hours of training
-    rows = {f"{row['variant']}/seed-{row['seed']}": row for row in read_lines(folder / TABLE)}
+    rows = {f"{row['variant']}/seed-{row['seed']}": row for row in files.read_lines(folder / TABLE)}
     code = code_hash() if run.is_preview else None  # a preview is of this code
     rows = {
         place: row
@@ -102,7 +92,7 @@ def execute_study(run: Run) -> Study:
     missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
     _write(folder, run, rows)
-    with hearing(_stop):
+    with files.hearing(_stop):
         for place, row in tqdm(_trained(run, folder, missing), total=len(missing), desc="trainings", file=sys.stderr):
             rows[place] = row
             _write(folder, run, rows)
@@ -110,13 +100,13 @@ def execute_study(run: Run) -> Study:
 
 
 def _stop(number: int) -> None:
-    raise Stopped("stopped: the same command goes on where it was", number)
+    raise files.Stopped("stopped: the same command goes on where it was", number)
 
 
 def _write(folder: Path, run: Run, rows: dict[str, dict[str, Any]]) -> None:
     """Write what is asked, and the rows of it that are there: none that another run of this name has left."""
-    write_atomically(folder / TABLE, json_lines(rows[place] for place in _settings(run) if place in rows))
-    write_json(folder / "manifest.json", {"run": run.to_dict()})
+    files.write_atomically(folder / TABLE, files.json_lines(rows[place] for place in _settings(run) if place in rows))
+    files.write_json(folder / "manifest.json", {"run": run.to_dict()})
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -147,7 +137,7 @@ def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, d
 def _heed() -> None:
     """Let a process of the pool end with its caller, and begin nothing after a signal that asks to stop."""
     watch()
-    for number in SIGNALS:
+    for number in files.SIGNALS:
         signal.signal(number, lambda number, _: _asked.append(number))
 
 
@@ -163,7 +153,7 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
         for _ in begin(one, seed, place, resume, data):
             pass
 
-    with made(one.mistake), hearing(_stop):
+    with made(one.mistake), files.hearing(_stop):
         train_as_asked(one, seed, place, data, train)
         left = read_result(place)
         if seed == one.seeds[0]:
@@ -180,10 +170,10 @@ def _keep_samples(run: Run, place: Path, path: Path) -> None:
     """
     newest = max((place / LOOKS).glob("step-*.png"), default=None)
     if newest is not None:
-        write_atomically(path.with_name(f"{path.name}.png"), newest.read_bytes())
+        files.write_atomically(path.with_name(f"{path.name}.png"), newest.read_bytes())
         return
     model, data, content = read_model(place / WEIGHTS, run, run.seeds[0]), load_dataset(run.data), io.BytesIO()
     top, mid = run.recipe.sigma_max, run.sigma_mid
     drawn = [draw(model, data, FEW, sigmas, FINAL).half().numpy() for sigmas in ((top,), (top, mid))]
     np.save(content, np.stack(drawn))
-    write_atomically(path.with_name(f"{path.name}.npy"), content.getvalue())
+    files.write_atomically(path.with_name(f"{path.name}.npy"), content.getvalue())

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ict_lib.checks import require
@@ -52,7 +51,6 @@ def plan_of(
     devices: int | None = None,
     images_per_second: float | None = None,
     changes: Sequence[str] = (),
-    root: Path | None = None,
 ) -> Plan:
     """Work out what a run takes.
 
@@ -61,7 +59,6 @@ def plan_of(
         devices: that train together; None takes the run's own number.
         images_per_second: of one device, for the hours.
         changes: to the run file, ``name=value`` each.
-        root: top of the project; None takes the one around the current folder.
 
     Raises:
         ValueError: if the run is unknown, a change is refused, or the devices cannot share a batch equally.
@@ -69,7 +66,7 @@ def plan_of(
     fast = images_per_second
     require(fast is None or fast > 0, "images_per_second", fast, "images_per_second > 0")
     processes = [] if devices is None else [f"processes={devices}"]
-    file, values = (read_run(run_name, some, root or project_root()) for some in ([], [*changes, *processes]))
+    file, values = (read_run(run_name, some, project_root()) for some in ([], [*changes, *processes]))
     run, uncertain = run_from(values), _uncertain(values, file)
     with without_memory():
         passes = count_passes(run)

@@ -62,16 +62,11 @@ def _devices(plan: Plan) -> Iterator[str]:
     here = torch.cuda.device_count()
     if here < plan.run.processes and plan.flops > CPU:
         yield f"devices: this machine has {here} of the {plan.run.processes} CUDA devices"
-    for name, size in {_memory_of(number) for number in range(min(here, plan.run.processes))}:
+    used = [torch.cuda.get_device_properties(number) for number in range(min(here, plan.run.processes))]
+    for name, size in {(one.name, one.total_memory) for one in used}:
         if size < plan.memory.most:
             sizes = f"{size / 1e9:.0f} GB, and {plan.memory.most / 1e9:.0f} GB are wanted"
             yield f"memory: {name} has {sizes}; a smaller micro_batch wants less"
-
-
-def _memory_of(number: int) -> tuple[str, int]:
-    """Return the name and the memory of a CUDA device, in bytes."""
-    properties = torch.cuda.get_device_properties(number)
-    return properties.name, properties.total_memory
 
 
 def _disk(plan: Plan, place: Path) -> Iterator[str]:

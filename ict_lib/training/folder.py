@@ -9,20 +9,10 @@ from filelock import BaseFileLock
 from safetensors import safe_open
 from torch import nn
 
+from ict_lib import files
 from ict_lib.checks import difference, require
 from ict_lib.config import EVALUATION, Run, check_settings, identity
-from ict_lib.files import (
-    IDENTITY,
-    RESULT,
-    WEIGHTS,
-    hold,
-    json_lines,
-    naming,
-    read_json,
-    read_lines,
-    write_atomically,
-    write_json,
-)
+from ict_lib.files import IDENTITY, RESULT, WEIGHTS
 from ict_lib.training import checkpoint
 from ict_lib.training.metrics import Metrics
 from ict_lib.training.model import save_weights
@@ -40,7 +30,7 @@ class TrainingFolder:
     def __init__(self, path: Path, run: Run, seed: int):
         self.path, self.identity = path, identity(run, seed)
         self.evaluation = {name: getattr(run, name) for name in EVALUATION}
-        self._lock: BaseFileLock | None = hold(path)
+        self._lock: BaseFileLock | None = files.hold(path)
 
     def release(self) -> None:
         """Let others write here; a second time changes nothing, so that nobody else's hold ends."""
@@ -54,7 +44,7 @@ class TrainingFolder:
         Raises:
             ValueError: if it belongs to other settings, with the difference, or the training is finished.
         """
-        done = resume and self.finished()
+        done = resume and finished(self.path, self.identity)
         state = checkpoint.load_latest(self.path) if resume else None
         if state is None:
             rule = "another name, or a new start (ANEW=1 of make run, resume=False in Python),"
@@ -69,34 +59,23 @@ class TrainingFolder:
 
     def append(self, metrics: Metrics) -> None:
         """Add one line of metrics."""
-        with naming(self.path / METRICS), (self.path / METRICS).open("ab") as file:
-            file.write(json_lines([metrics.line()]))
+        with files.naming(self.path / METRICS), (self.path / METRICS).open("ab") as file:
+            file.write(files.json_lines([metrics.line()]))
 
     def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
         """Keep the weights that are sampled, and after them the result, which says that the training is finished."""
         save_weights(self.path / WEIGHTS, average)
-        self.write_result(metrics.result() | best_of(self.path, self.evaluation["num_samples"]), surroundings)
-
-    def write_result(self, result: dict[str, Any], surroundings: dict[str, Any]) -> None:
-        """Write the result, with what it was made with."""
+        result = metrics.result() | best_of(self.path, self.evaluation["num_samples"])
         made = {"evaluation": self.evaluation, "surroundings": surroundings}
-        write_json(self.path / RESULT, {**made, "result": result})
-
-    def finished(self) -> dict[str, Any] | None:
-        """Do what :func:`finished` does."""
-        return finished(self.path, self.identity)
-
-    @staticmethod
-    def settings_in(path: Path) -> dict[str, Any]:
-        """Read the settings of the training whose files are in a folder; nothing where there are none."""
-        return read_json(path / IDENTITY) or {}
+        files.write_json(self.path / RESULT, {**made, "result": result})
 
     def _cut(self, last: dict[str, Any] | None) -> None:
         """Drop lines and looks after the last one, which will be made again; add it if an interruption kept it out."""
         step = last["step"] if last else 0
-        kept = [line for line in read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
+        kept = [line for line in files.read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
         missing = last and not (kept and kept[-1]["step"] == step)
-        write_atomically(self.path / METRICS, json_lines([*kept, Metrics(**last).line()] if missing else kept))
+        lines = [*kept, Metrics(**last).line()] if missing else kept
+        files.write_atomically(self.path / METRICS, files.json_lines(lines))
         for look in (self.path / LOOKS).glob("step-*.png"):
             if int(look.stem.removeprefix("step-")) > step:
                 look.unlink()
@@ -107,7 +86,7 @@ class TrainingFolder:
         for name in (RESULT, WEIGHTS, BEST, METRICS):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / LOOKS, ignore_errors=True)
-        write_json(self.path / IDENTITY, self.identity)
+        files.write_json(self.path / IDENTITY, self.identity)
 
 
 def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -122,7 +101,7 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def read_result(path: Path) -> dict[str, Any] | None:
     """Read what a finished training has left in a folder, whatever its settings; None where there is none."""
-    return read_json(path / RESULT) if (path / WEIGHTS).is_file() else None
+    return files.read_json(path / RESULT) if (path / WEIGHTS).is_file() else None
 
 
 def best_of(path: Path, num_samples: int) -> dict[str, float]:

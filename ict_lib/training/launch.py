@@ -22,7 +22,7 @@ from ict_lib.data import DATASETS
 from ict_lib.files import hearing, read_json, read_lines, write_json
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.training import checkpoint
-from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, read_result
+from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, finished, read_result
 from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_model, load_weights, pick_device
 
@@ -169,15 +169,15 @@ class Launched(Iterator[Metrics]):
         try:
             if not resume:  # here, so that processes that are lost early do not find what was to be deleted
                 folder.empty()
-            finished = folder.finished() is not None
+            done = finished(self.place, folder.identity) is not None
         finally:
             folder.release()
         newest = checkpoint.newest(self.place)
-        step = self.run.steps if finished else checkpoint.step_of(newest) if newest else 0
+        step = self.run.steps if done else checkpoint.step_of(newest) if newest else 0
         lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step]
         self.last = Metrics.of_line(lines[-1]) if lines else None
-        self.step = step if finished else self.last.step if self.last else 0
-        return finished
+        self.step = step if done else self.last.step if self.last else 0
+        return done
 
     def _wait_for_more(self) -> None:
         """Start the processes if need be, and collect the records that are new."""
@@ -187,9 +187,7 @@ class Launched(Iterator[Metrics]):
         self._read()
         if self._waiting:
             return
-        if ended and self._torchrun.returncode != 0:
-            raise self._failure()
-        self.finished = ended and read_result(self.place) is not None
+        self.finished = ended and self._torchrun.returncode == 0 and read_result(self.place) is not None
         if ended and not self.finished:
             raise self._failure()
         time.sleep(0.05)
@@ -203,11 +201,10 @@ class Launched(Iterator[Metrics]):
 
     def _state_of_metrics(self) -> tuple[int, int, int] | None:
         """Return what changes whenever the file does, also twice within one tick of the disk's clock."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             found = (self.place / METRICS).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+            return found.st_ino, found.st_size, found.st_mtime_ns
+        return None
 
     def _start(self) -> None:
         """Start torchrun, which starts the processes."""

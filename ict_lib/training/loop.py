@@ -18,7 +18,7 @@ from ict_lib.objective import LossOutput
 from ict_lib.techniques.teacher import lag
 from ict_lib.training import checkpoint
 from ict_lib.training.batches import Batches
-from ict_lib.training.folder import TrainingFolder
+from ict_lib.training.folder import TrainingFolder, finished
 from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_learner, pick_device, threads_for
 from ict_lib.training.precision import multiplying
@@ -178,20 +178,18 @@ class Training(Iterator[Metrics]):
         All processes stop alike, as the losses are sums over all of them and their weights are equal.
         """
         losses = torch.stack([output.loss.to(self.device) for output in window])
-        bad = fatal(losses, self.learner.scaler.is_enabled())
+        bad, what = fatal(losses, self.learner.scaler.is_enabled()), ""
         if bad is not None:
             output = window[bad]
             low, high = self.group.extremes(float(output.sigma_lo.min()), float(output.sigma_hi.max()))
             step = self.step - len(window) + bad + 1
-            raise checkpoint.diverged(
-                self.place, f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}"
-            )
-        if not self.learner.scaler.get_scale() >= 1:
-            raise checkpoint.diverged(
-                self.place, f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale"
-            )
-        if not sum(weight.detach().sum() for weight in self.learner.weights).isfinite():  # quicker than the largest
-            raise checkpoint.diverged(self.place, f"a weight is not finite after step {self.step}")
+            what = f"the loss is {float(output.loss)} at step {step}, sigma from {low:.4g} to {high:.4g}"
+        elif not self.learner.scaler.get_scale() >= 1:
+            what = f"the loss scale fell below 1 by step {self.step}: gradients overflow at any scale"
+        elif not sum(weight.detach().sum() for weight in self.learner.weights).isfinite():  # quicker than the largest
+            what = f"a weight is not finite after step {self.step}"
+        if what:
+            raise checkpoint.diverged(self.place, what)
         return float(losses[losses.isfinite()].mean())
 
     def _metrics(self, num_scales: int, loss: float, measured: dict[str, float]) -> Metrics:
@@ -243,7 +241,7 @@ class Training(Iterator[Metrics]):
 
     def _end(self) -> None:
         """Leave the result, unless it is there, and let others write to the folder."""
-        if self.folder and not self.folder.finished():
+        if self.folder and not finished(self.place, self.folder.identity):
             self.folder.finish(self.last, self.average, self._surroundings)
         self.close()
         self.group.extremes(0, 0)  # nobody leaves before the last file is written

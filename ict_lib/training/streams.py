@@ -8,7 +8,7 @@ from ict_lib.checks import require
 WEIGHTS = 2**31  # a number that no shard has: the stream of the initial weights
 
 
-def stream(seed: int, step: int, shard: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+def stream(seed: int, step: int, shard: int = 0) -> torch.Generator:
     """Make the source of all random numbers of one shard of one step.
 
     The three numbers pass through numpy's ``SeedSequence``, so that neighbours share nothing. On a CPU torch looks at
@@ -20,4 +20,4 @@ def stream(seed: int, step: int, shard: int = 0, device: torch.device | str = "c
     for name, number in {"seed": seed, "step": step, "shard": shard}.items():
         require(number >= 0, name, number, f"{name} >= 0")
     mixed = np.random.SeedSequence(seed, spawn_key=(step, shard)).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(mixed[0]))
+    return torch.Generator().manual_seed(int(mixed[0]))
