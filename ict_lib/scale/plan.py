@@ -7,8 +7,7 @@ from dataclasses import replace
 from ict_lib.config import trainings_of
 from ict_lib.files import results_folder
 from ict_lib.scale.cost import SAMPLED
-from ict_lib.scale.estimate import Plan, plan_of
-from ict_lib.scale.missing import lacks_vgg16, missing
+from ict_lib.scale.estimate import Plan, lacks_vgg16, missing, plan_of
 from ict_lib.scale.speed import measure_speed
 
 COLUMN = 30

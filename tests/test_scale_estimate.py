@@ -1,4 +1,4 @@
-"""What a run lacks on this machine: `ict_lib.scale.missing`."""
+"""What a run lacks on this machine: `ict_lib.scale.estimate`."""
 
 import gzip
 import hashlib
@@ -18,8 +18,7 @@ from ict_lib.config import Run
 from ict_lib.data import DATASETS
 from ict_lib.recipe import CT, ICT
 from ict_lib.scale.cost import Memory, Passes
-from ict_lib.scale.estimate import Plan
-from ict_lib.scale.missing import fault, lacks_vgg16, missing
+from ict_lib.scale.estimate import Plan, fault, lacks_vgg16, missing
 
 LPIPS = replace(CT, distance="lpips")
 
