@@ -50,11 +50,8 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
 def check_types(instance: Any) -> None:
     """Check every field of a dataclass against its annotation; a whole number passes for a float, infinity does not.
 
-    Args:
-        instance: a dataclass whose annotations are plain types, Literals, or a type or None.
-
-    Raises:
-        ValueError: with the field, the value, what was expected and, for a name, the nearest right one.
+    Annotations are plain types, Literals, or a type or None. A ``ValueError`` says the field, the value, what was
+    expected and, for a name, the nearest right one.
     """
     for name, hint in get_type_hints(type(instance)).items():
         value = getattr(instance, name)
@@ -95,11 +92,7 @@ def _hint(value: object, allowed: tuple[type, ...]) -> str:
 
 
 def override(instance: Any, changes: dict[str, Any]) -> Any:
-    """Copy a frozen dataclass with some fields changed.
-
-    Raises:
-        ValueError: if a name is unknown, with the nearest right one, or a value is refused.
-    """
+    """Copy a frozen dataclass with some fields changed; an unknown name is refused with the nearest right one."""
     for name in changes:
         require_known(f"field of {type(instance).__name__}", name, [field.name for field in fields(instance)])
     return replace(instance, **changes)

@@ -28,8 +28,7 @@ MARKS = {
 class Run:
     """Everything that a run needs; the defaults are those of the digits on a laptop.
 
-    Raises:
-        ValueError: if a value has the wrong type or is out of range, with the rule.
+    A value of the wrong type or out of range is refused with the rule.
     """
 
     name: str = "preview"  # results go to ``runs/<name>/``
@@ -128,11 +127,7 @@ HARMLESS = (*SHOWN, *EVALUATION, *EVERY, "seeds", "micro_batch", "processes", "d
 
 
 def check_processes(run: Run, processes: int) -> None:
-    """Refuse a number of processes that would not get equally many shards.
-
-    Raises:
-        ValueError: with the ``micro_batch`` that would fit.
-    """
+    """Refuse a number of processes that would not get equally many shards; say which ``micro_batch`` would fit."""
     require(processes >= 1, "processes", processes, "processes >= 1")
     size, part = run.batch_size, run.micro_batch or run.batch_size // run.processes or 1
     if size % part == 0 and size // part % processes == 0:
@@ -143,14 +138,10 @@ def check_processes(run: Run, processes: int) -> None:
 
 
 def run_from(values: dict[str, Any], beside: Iterable[str] = ()) -> Run:
-    """Build a run from plain values: those of a YAML, a notebook's parameter or a manifest.
+    """Build a run from plain values, field -> value: those of a YAML, a notebook's parameter or a manifest.
 
-    Args:
-        values: field -> value; ``recipe`` is a dict of fields that differ from the preset.
-        beside: names that a notebook was given; fields among them would have no effect there.
-
-    Raises:
-        ValueError: if a name is unknown, with the nearest right one, or a value is refused.
+    ``recipe`` is a dict of fields that differ from the preset. An unknown name is refused with the nearest right one,
+    and so is a field among the names that a notebook was given ``beside`` the run: it would have no effect there.
     """
     require(isinstance(values, dict), "run", values, "a dict of fields")
     known = [field.name for field in fields(Run)]
@@ -165,11 +156,7 @@ def run_from(values: dict[str, Any], beside: Iterable[str] = ()) -> Run:
 
 
 def variants_of(run: Run) -> dict[str, Run]:
-    """Make the runs of a study, by their labels; a variant with a ``preset`` of its own starts from that recipe.
-
-    Raises:
-        ValueError: if a label or a variant is refused.
-    """
+    """Make the runs of a study, by their labels; a variant with a ``preset`` of its own starts from that recipe."""
     whole, made = run.to_dict() | {"variants": {}}, {}
     for label, changes in run.variants.items():
         named = isinstance(label, str) and re.fullmatch(r"[a-z0-9.+-]*[a-z0-9]", label) is not None
@@ -197,11 +184,7 @@ def identity(run: Run, seed: int) -> dict[str, Any]:
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder whose training, finished or not, has another :func:`identity`.
-
-    Raises:
-        ValueError: with the difference.
-    """
+    """Refuse a folder whose training, finished or not, has another :func:`identity`; say the difference."""
     theirs = read_json(path / IDENTITY)
     changed = difference(theirs, settings) if theirs else ""
     if changed:
@@ -215,18 +198,11 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def read_run(name: str, changes: list[str], root: Path) -> dict[str, Any]:
-    """Read a run file and apply changes from a command line.
+    """Read a run file, apply changes from a command line, and return the value of the notebook's parameter ``run``.
 
-    Args:
-        name: such as ``digits/ict``; or the path of a YAML or JSON file.
-        changes: ``name=value`` each, the value in YAML; ``recipe.dropout=0.1`` changes one entry of a dict.
-        root: top of the project.
-
-    Returns:
-        The value of the notebook's parameter ``run``.
-
-    Raises:
-        ValueError: if there is no such file, with the nearest right name, or something is not of the right form.
+    ``name`` is such as ``digits/ict``, below the project's top, ``root``, or the path of a YAML or JSON file; an
+    unknown one is refused with the nearest. A change is ``name=value``, the value in YAML; ``recipe.dropout=0.1``
+    changes one entry of a dict.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".json"):

@@ -37,11 +37,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Replace a file by new content, part after part, or leave it as it was.
-
-    Raises:
-        OSError: if the content could not be written; the file is then as before.
-    """
+    """Replace a file by new content, part after part, or raise ``OSError`` and leave it as it was."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with naming(path), aside.open("wb") as file:
@@ -81,12 +77,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_text(path: Path) -> str:
-    """Read text.
-
-    Raises:
-        OSError: if it cannot be read, or is a folder or a pipe.
-        ValueError: if it is none.
-    """
+    """Read text; ``OSError`` if it cannot be read, or is a folder or a pipe, ``ValueError`` if it is no text."""
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no file", str(path))
     try:
@@ -140,12 +131,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def hold(folder: Path) -> BaseFileLock:
     """Hold a folder until ``release`` or the end of this process, however it ends; it is made if it is missing.
 
-    One process may hold it several times. On file systems without locks a file stands for one, which its holder touches
-    again and again. If the holder was on another machine, which may have died, this waits a while.
-
-    Raises:
-        RuntimeError: if another process holds it, with its number and machine.
-        OSError: if it cannot be made or written, or is no folder.
+    One process may hold it several times; if another does, a ``RuntimeError`` says its number and machine. On file
+    systems without locks a file stands for one, which its holder touches again and again. If the holder was on another
+    machine, which may have died, this waits a while. ``OSError`` if it cannot be made or written, or is no folder.
     """
     place, options = folder.resolve(), {"is_singleton": True, "thread_local": False}
     try:
@@ -216,11 +204,7 @@ def hearing(act: Callable[[int], None]) -> Iterator[None]:
 def project_root(start: Path | None = None) -> Path:
     """Find the top of the project: the folder with ``pyproject.toml`` and ``ict_lib``, here or above.
 
-    Args:
-        start: where to begin; None takes the current folder.
-
-    Raises:
-        FileNotFoundError: if no folder above ``start`` is the project.
+    It is looked for from ``start``, or from the current folder; ``FileNotFoundError`` if it is not there.
     """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):

@@ -60,8 +60,7 @@ class Group(Alone):
     Rank 0, which writes the files, is on SLURM's first machine, where they are read afterwards; torchrun counts the
     machines in the order of their names.
 
-    Raises:
-        LostContact: from every exchange, if another process has gone, or did not come to it for ``STUCK``.
+    Every exchange raises :class:`LostContact` if another process has gone, or did not come to it for ``STUCK``.
     """
 
     def __init__(self, backend: str):

@@ -26,13 +26,9 @@ def _fair_mu0(run: Run) -> float:
 def study_of(values: dict[str, Any], chapter: str) -> dict[str, Any]:
     """Say what makes of a run the study that a chapter shows: its ``name``, ``notebook`` and ``variants``.
 
-    Args:
-        values: a run of iCT at some scale, as its file holds it: ``fashion-mnist/ict`` becomes
-            ``fashion-mnist/weighting``, with as many processes and seeds.
-        chapter: one of :data:`TAKEN_OUT`.
-
-    Raises:
-        ValueError: if there is no such chapter, or the run has nothing that it could take out.
+    The values are a run of iCT at some scale, as its file holds it: ``fashion-mnist/ict`` becomes
+    ``fashion-mnist/weighting``, with as many processes and seeds. Refused are a chapter that is none of
+    :data:`TAKEN_OUT`, and a run with nothing that it could take out.
     """
     require_known("chapter", chapter, TAKEN_OUT)
     run, out = run_from(values), dict(TAKEN_OUT[chapter])

@@ -10,24 +10,17 @@ NOT_RUN = "not run yet"
 
 
 def claims(path: Path) -> list[dict[str, str]]:
-    """Read a table of claims and fill in our side.
+    """Read a table of claims and fill in our side: a row each, ready for ``pandas.DataFrame``.
 
-    Args:
-        path: CSV with the columns ``system``, ``data``, ``NFE``, ``metric``, ``paper`` (its value), ``mark`` (where
-            that is from), ``run`` and ``key`` (its result).
-
-    Returns:
-        One row a claim, ready for ``pandas.DataFrame``; what a run without a record lacks is empty, or says so.
-
-    Raises:
-        ValueError: if a record lacks the result.
+    The CSV has the columns ``system``, ``data``, ``NFE``, ``metric``, ``paper`` (its value), ``mark`` (where that is
+    from), ``run`` and ``key`` (its result). What a run without a record lacks is empty, or says so; a record that lacks
+    the result is a ``ValueError``.
     """
     with path.open(encoding="utf8", newline="") as file:
         return [_row(line) for line in csv.DictReader(file)]
 
 
 def _row(line: dict[str, str]) -> dict[str, str]:
-    """Lay one claim beside its record."""
     name, key = line["run"], line["key"]
     about = {"system": line["system"], "data": line["data"], "NFE": line["NFE"], "metric": line["metric"]}
     about["paper"] = f"{line['paper']} [{line['mark']}]" if line["mark"] else line["paper"]

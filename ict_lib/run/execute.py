@@ -27,21 +27,13 @@ Show = Callable[[Training | Launched], Iterable[Metrics]]
 def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -> records.Record:
     """Train each seed of a run, and leave its record in ``runs/<name>``.
 
-    What is interrupted goes on where it was; what is finished is not trained again. A run below ``preview`` starts anew
-    unless the same code has finished the same settings.
+    ``run`` may be a dict of its fields, as a run file or a notebook holds them. What is interrupted goes on where it
+    was; what is finished is not trained again. Without ``resume`` all starts anew, and so does a run below ``preview``
+    unless the same code has finished the same settings. ``show`` passes the metrics of a training on while it shows
+    them, as :func:`ict_lib.display.progress.progress` does.
 
-    Args:
-        run: or a dict of its fields, as a run file or a notebook holds them.
-        show: passes the metrics of a training on while it shows them, as
-            :func:`ict_lib.display.progress.progress` does.
-        resume: False starts anew.
-
-    Returns:
-        The record.
-
-    Raises:
-        ValueError: if a field is refused, or the folder holds the same name with other settings.
-        RuntimeError: if what measures the images is missing, or another process works on this run.
+    ``ValueError`` if a field is refused, or the folder holds the same name with other settings; ``RuntimeError`` if
+    what measures the images is missing, or another process works on this run.
     """
     run = run if isinstance(run, Run) else run_from(run)
     require(not run.variants, "variants", list(run.variants), "none, or execute_study,")
@@ -83,7 +75,6 @@ def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None =
 
 
 def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
-    """Train one seed."""
     training, board = begin(run, seed, place, resume, data), None
     if run.tensorboard:
         from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
@@ -98,12 +89,7 @@ def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: 
 
 
 def _measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:
-    """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again.
-
-    Raises:
-        ValueError: if what is in the folder was made with other settings, with the difference.
-        RuntimeError: if another process trains there.
-    """
+    """Tell whether a seed is trained; if its images were measured otherwise than is asked now, measure them again."""
     folder = TrainingFolder(place, run, seed)
     try:
         left = finished(place, identity(run, seed))

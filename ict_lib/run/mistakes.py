@@ -93,11 +93,7 @@ MISTAKES = {  # name -> what is replaced, and by what; the number is the trap's 
 
 @contextlib.contextmanager
 def made(name: str) -> Iterator[None]:
-    """Train, and measure, with one mistake inside of this; without any where the name is empty.
-
-    Raises:
-        ValueError: if there is no such mistake, with the nearest name.
-    """
+    """Train, and measure, with one of :data:`MISTAKES` inside of this; without any where the name is empty."""
     if not name:
         yield
         return

@@ -26,14 +26,9 @@ LEAST_FREE = 100 * 10**6  # bytes: the smallest run leaves 30 MB
 def check_needs(run: Run, folder: Path, done: bool = False) -> None:
     """Refuse a run that this machine cannot execute, as far as that is known without torch.
 
-    Args:
-        run: that is asked for.
-        folder: of its results; it need not exist.
-        done: it is trained already, and only read.
-
-    Raises:
-        ValueError: if network and data do not fit, or a device, a package or what :func:`lacking` names is missing.
-        OSError: if a file is missing, with the command that makes it, or the disk is full.
+    The folder, of its results, need not exist; a run that is ``done`` is trained already, and only read. An ``OSError``
+    names a missing file, with the command that makes it, or a full disk; a ``ValueError`` network and data that do not
+    fit, a missing device or package, or what :func:`lacking` finds.
     """
     check_network(run)
     check_device(run.device, 1 if done else run.processes)
@@ -101,12 +96,7 @@ def standing(folder: Path) -> Path:
 def lacking(run: Run, folder: Path) -> Iterator[str]:
     """Look for what a training uses only when it has begun: compiler, locks of the disk, ports.
 
-    Args:
-        run: that is asked for.
-        folder: that is there, on the disk of the results.
-
-    Yields:
-        A line a thing, which begins with its name.
+    The folder is there, on the disk of the results. Each line begins with the name of what it is about.
     """
     yield from (f"compiler: {lack}" for lack in _compiler(run))
     try:

@@ -45,11 +45,7 @@ def main(given: argparse.Namespace) -> int:
 def asked(name: str, changes: list[str], dry: bool = False, chapter: str = "") -> dict[str, Any]:
     """Read a run file and apply the changes; then it becomes a chapter's study, and a dry run is short and apart.
 
-    Returns:
-        The value of the notebook's parameter ``run``.
-
-    Raises:
-        ValueError: if run or chapter are unknown, or something is not of the form ``name=value``.
+    What comes out is the value of the notebook's parameter ``run``.
     """
     own, values = (read_run(name, some, project_root()) for some in ([], changes))
     if chapter:
@@ -75,11 +71,7 @@ def shortened(run: Run) -> dict[str, Any]:
 
 
 def checked(values: dict[str, Any]) -> Run:
-    """Find every mistake in a run and its notebook, without loading torch.
-
-    Raises:
-        ValueError: naming what is wrong, with the nearest right name.
-    """
+    """Build a run, and refuse every mistake in it and its notebook, without loading torch."""
     run = run_from(values)
     path, rule = Path(run.notebook), "a notebook of the project, with a cell tagged parameters,"
     inside = path.suffix == ".ipynb" and not path.is_absolute() and ".." not in path.parts
@@ -89,11 +81,7 @@ def checked(values: dict[str, Any]) -> Run:
 
 
 def check_machine(run: Run, anew: bool = False) -> None:
-    """Find what this machine lacks for a run, and what its folder holds of other settings.
-
-    Raises:
-        ValueError, OSError: as :func:`ict_lib.run.needs.check_needs` does, or with the settings that differ.
-    """
+    """Refuse a run for which this machine lacks something, or whose folder holds one of other settings."""
     top = results_folder(run.name)
     trainings = {top / place: training for place, training in trainings_of(run).items()}
     done = not anew and all((place / name).is_file() for place in trainings for name in (RESULT, WEIGHTS))
@@ -105,11 +93,7 @@ def check_machine(run: Run, anew: bool = False) -> None:
 
 
 def forget(run: Run) -> None:
-    """Delete what the trainings of a run have left; its record stays until there is another.
-
-    Raises:
-        RuntimeError: if another process trains one of them.
-    """
+    """Delete what the trainings of a run have left, but not its record; ``RuntimeError`` if a process trains one."""
     from ict_lib.training.folder import TrainingFolder
 
     top = results_folder(run.name)
@@ -124,11 +108,8 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     """Execute the run's notebook and keep it, as ``notebook.ipynb`` or, with its error, ``failed.ipynb``.
 
     A signal that asks to stop is passed on to the kernel, whose training writes a checkpoint; a second one ends it.
-
-    Raises:
-        RuntimeError: if a cell failed, the kernel was killed, or the notebook could not be written; the results of an
-            earlier run are then as they were.
-        Stopped: if a signal asked for it.
+    ``Stopped`` is raised then; ``RuntimeError`` if a cell failed, the kernel was killed, or the notebook could not be
+    written: the results of an earlier run are as they were.
     """
     import papermill  # a second that a refused run need not wait for
     from jupyter_client import AsyncKernelManager

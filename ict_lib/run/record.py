@@ -28,11 +28,7 @@ class Record:
         return run_from(self.manifest["run"])
 
     def result(self, key: str) -> list[float]:
-        """Return one result of every seed, in the order of the seeds.
-
-        Raises:
-            ValueError: if the run has no such result.
-        """
+        """Return one result of every seed, in the order of the seeds; ``ValueError`` if the run lacks it."""
         results = self.manifest["results"]
         if any(key not in result for result in results):
             raise ValueError(f"run {self.name!r} has no result {key!r}; it has {', '.join(results[0])}")
@@ -41,9 +37,7 @@ class Record:
     def weights(self, seed: int | None = None) -> Path:
         """Return the file of the averaged weights of one seed; None takes the run's first.
 
-        Raises:
-            ValueError: if the run has no such seed.
-            FileNotFoundError: if there are no weights, with the command that makes them.
+        Where there is none, a ``FileNotFoundError`` says the command that makes it.
         """
         seed = self.run.seeds[0] if seed is None else seed
         require(seed in self.run.seeds, "seed", seed, f"one of the run's, {self.run.seeds},")
@@ -67,9 +61,8 @@ def exists(name: str) -> bool:
 def read(name: str) -> Record:
     """Read the record of a finished run.
 
-    Raises:
-        FileNotFoundError: if the run has left no record, with the command that makes one.
-        ValueError: if it is damaged, says what a run no longer knows, or is that of a study.
+    ``FileNotFoundError`` if it has left none, with the command that makes one; ``ValueError`` if it is damaged, says
+    what a run no longer knows, or is that of a study.
     """
     folder = files.results_folder(name)
     if not exists(name):
@@ -87,15 +80,11 @@ def read(name: str) -> Record:
 
 
 def manifest_of(run: Run, left: list[dict[str, Any]]) -> dict[str, Any]:
-    """Gather what somebody needs to repeat a run, and what came out of it.
+    """Gather what somebody needs to repeat a run, and what came out of it, as plain values.
 
-    Args:
-        run: what was asked for.
-        left: for each seed, what its training has left: ``result`` and ``surroundings``.
-
-    Returns:
-        Plain values; ``teacher_lag`` is an EMA teacher's at the end, as a share of the training. A seed whose
-        surroundings differ from those of the first says so itself.
+    ``left`` is what the training of each seed has left: ``result`` and ``surroundings``. ``teacher_lag`` is an EMA
+    teacher's at the end, as a share of the training. A seed whose surroundings differ from those of the first says so
+    itself.
     """
     from ict_lib.networks.build import unused_fields  # they load torch, and reading needs none
     from ict_lib.techniques.teacher import lag
@@ -122,18 +111,9 @@ def write(folder: Path, manifest: dict[str, Any], metrics: list[dict[str, Any]],
 
 
 def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, Any]]:
-    """Lay the results of several runs side by side, ready for ``pandas.DataFrame``.
+    """Lay the results of several runs side by side, a row each, ready for ``pandas.DataFrame``.
 
-    Args:
-        names: of the runs.
-        keys: heading -> result.
-
-    Returns:
-        One row a run: the :func:`spread` of each result, and the number of seeds.
-
-    Raises:
-        FileNotFoundError: if a run has left no record.
-        ValueError: if a run lacks a result.
+    ``keys`` are heading -> result: a row holds the :func:`spread` of each, and the number of seeds.
     """
     records = [read(name) for name in names]
     return [

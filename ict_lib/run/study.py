@@ -46,11 +46,7 @@ class Study:
     folder: Path
 
     def result(self, key: str, variant: str) -> list[float]:
-        """Return one result of every seed of a variant.
-
-        Raises:
-            ValueError: if there is no such variant, or a training lacks the result.
-        """
+        """Return one result of every seed of a variant; refuse one that there is not, or that a training lacks."""
         require_known("variant", variant, self.run.variants)
         rows = [row for row in self.rows if row["variant"] == variant]
         for row in rows:
@@ -59,11 +55,7 @@ class Study:
 
 
 def read(name: str) -> Study:
-    """Read what a study has left.
-
-    Raises:
-        FileNotFoundError: if it has left nothing, with the command that makes it.
-    """
+    """Read what a study has left; if that is nothing, ``FileNotFoundError`` says the command that makes it."""
     folder = files.results_folder(name)
     manifest = files.read_json(folder / "manifest.json")
     if manifest is None:

@@ -12,18 +12,10 @@ from ict_lib.training.model import build_model, load_weights
 
 
 def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
-    """Read the averaged weights that a run left, in the network that its manifest names.
+    """Read the averaged weights that a run such as ``digits/ict`` left, on the CPU, in evaluation mode.
 
-    Args:
-        name: of the run, such as ``digits/ict``.
-        seed: of the training; None takes the run's first.
-
-    Returns:
-        The model, on the CPU, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is no record, or no weights, with the command that makes them.
-        ValueError: if the run has no such seed, or the weights are damaged or another network's.
+    ``seed`` is that of the training; None takes the run's first. ``FileNotFoundError`` if there is no record or no
+    weights, with the command that makes them; ``ValueError`` if the run has no such seed, or they are damaged.
     """
     record = read(name)
     run = record.run
@@ -31,11 +23,7 @@ def trained_model(name: str, seed: int | None = None) -> ConsistencyModel:
 
 
 def read_model(path: Path, run: Run, seed: int) -> ConsistencyModel:
-    """Read weights of one training of a run.
-
-    Raises:
-        ValueError: if the file is damaged, or of another network than the run's.
-    """
+    """Read weights of one training of a run; refuse a file that is damaged, or of another network than the run's."""
     data = DATASETS[run.data]
     model = build_model(run, data.shape, data.num_classes, seed)
     try:
