@@ -48,9 +48,7 @@ def kept(name: str) -> Path:
 def keep_half(name: str, seed: int | None = None) -> Path:
     """Write the averaged weights of a run in half precision beside its record; the seed is otherwise the run's first.
 
-    Raises:
-        FileNotFoundError: if the run has left no record or no weights, with the command that makes them.
-        ValueError: if the page cannot compute the network, or the file would be larger than 0.7 MB.
+    A network that the page cannot compute is refused, and so is a file of more than 0.7 MB.
     """
     run = read(name).run
     check_plain(run)

@@ -32,12 +32,9 @@ TITLES = {  # of metrics, with a place for what they were measured on
 
 
 def model_card(manifest: dict[str, Any], exported_seed: int | None = None) -> str:
-    """Write a run's manifest as a model card: Markdown with the YAML that the Hugging Face hub reads.
+    """Write the manifest of a record as a model card: Markdown with the YAML that the Hugging Face hub reads.
 
-    Args:
-        manifest: of a :class:`~ict_lib.run.record.Record`.
-        exported_seed: for a folder of :mod:`ict_lib.export.command`, the seed whose weights it holds; None for the
-            run's own folder.
+    ``exported_seed`` is that whose weights the folder of an export holds; None is for the run's own folder.
     """
     run = manifest["run"]
     data, recipe, preset = DATASETS[run["data"]], run["recipe"], asdict(PRESETS[run["preset"]])

@@ -20,12 +20,8 @@ def main(given: argparse.Namespace) -> int:
 def export(name: str, folder: Path, seed: int | None = None) -> Path:
     """Write the trained model of a run as a folder that diffusers' ``ConsistencyModelPipeline`` loads, with its card.
 
-    The folder is made if it is missing, and returned; the seed, of the training, is otherwise the run's first.
-
-    Raises:
-        FileNotFoundError: if the run has left no record or no weights, with the command that makes them.
-        ValueError: if the run has no such seed, or diffusers cannot hold its model, with the reason.
-        RuntimeError: if diffusers is not installed.
+    The folder is made if it is missing, and returned; the seed, of the training, is otherwise the run's first. The
+    error says which command makes a missing record or weights, or why diffusers cannot hold the model.
     """
     record = read(name)
     run = record.run

@@ -18,17 +18,12 @@ INDEX = "model_index.json"
 def save_pipeline(folder: Path, model: ConsistencyModel, sigma_max: float = 80.0, rho: float = 7.0) -> None:
     """Write a model as a folder that diffusers' ``ConsistencyModelPipeline`` loads.
 
-    The pipeline gives what :func:`ict_lib.sampling.sample` gives from the same noise, clipped to [-1, 1].
+    The pipeline gives what :func:`ict_lib.sampling.sample` gives from the same noise, clipped to [-1, 1]; its first
+    step is at noise level ``sigma_max``, in data units, and ``rho`` spaces the grid that gives its timesteps. The
+    folder is made if it is missing; each of its files is whole or not there, and the index comes last.
 
-    Args:
-        folder: made if it is missing; each of its files is whole or not there, and the index comes last.
-        model: of the weights to sample, usually the averaged ones; its network is an ADM with ``embedding_scale`` 1000.
-        sigma_max: noise level of the first step, data units.
-        rho: spacing of the grid that gives the pipeline's timesteps.
-
-    Raises:
-        ValueError: if diffusers cannot hold the model; says why, and which option would make it possible.
-        RuntimeError: if diffusers is not installed.
+    The model, usually of averaged weights, is an ADM with ``embedding_scale`` 1000; another is refused with the option
+    that would make it possible. ``RuntimeError`` if diffusers is not installed.
     """
     config = unet_config(model.network)
     _check_levels(model.sigma_min, sigma_max)
@@ -56,9 +51,6 @@ def timestep_of(sigma: float, sigma_min: float = 0.002, sigma_max: float = 80.0,
     """Find the pipeline's timestep, 0 .. 1280, of the nearest noise level: 0 is ``sigma_max``, and they grow downwards.
 
     Two steps are ``pipeline(num_inference_steps=None, timesteps=[timestep_of(0.821), 0])``.
-
-    Raises:
-        ValueError: if ``sigma`` lies outside of the grid.
     """
     require(sigma_min <= sigma <= sigma_max, "sigma", sigma, f"{sigma_min} <= sigma <= {sigma_max}")
     levels = karras_sigmas(NUM_SCALES, sigma_min, sigma_max, rho)

@@ -40,8 +40,7 @@ RULES = (
 def unet_config(network: nn.Module) -> dict[str, Any]:
     """Describe an ADM by the arguments of ``UNet2DModel``; dropout, which sampling lacks, is left out.
 
-    Raises:
-        ValueError: if diffusers has no word for the network; says why, and which option would make it possible.
+    A network for which diffusers has no word is refused with the option that would make it possible.
     """
     groups = _check_exportable(network)
     attends = [isinstance(blocks[0].attention, Attention) for blocks in network.down]

@@ -99,9 +99,8 @@ def ceilings(device: str, precisions: Sequence[str], size: int) -> dict[str, dic
 def training(run: Run, drawn: int = 0, seconds: float = 6.0) -> dict[str, float]:
     """Measure whole training steps on images in memory, then sampling from the averaged weights.
 
-    Returns:
-        What :func:`ict_lib.scale.speed.overhead` gives, ``flops_per_image`` of a step, ``peak_memory_bytes`` of
-        training, and ``samples_per_second_1_step`` and ``_2_steps``, if images are drawn.
+    Beside what :func:`ict_lib.scale.speed.overhead` gives there are ``flops_per_image`` of a step,
+    ``peak_memory_bytes`` of training, and ``samples_per_second_1_step`` and ``_2_steps``, if images are drawn.
     """
     with without_memory():
         found = {"flops_per_image": count_passes(run).step}
@@ -173,10 +172,8 @@ def _launched_rate(run: Run, number: int) -> float:
 def isolated(measure: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
     """Measure in a process of its own: its memory is its own, and running out of memory or of time ends only itself.
 
-    The processes are copies of one that has imported everything and used no device yet, so they start at once.
-
-    Returns:
-        What a function of a module gives within ``limit`` seconds, or ``failed``, the reason.
+    The processes are copies of one that has imported everything and used no device yet, so they start at once. What
+    comes back is what a function of a module gives within ``limit`` seconds, or ``failed``, the reason.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

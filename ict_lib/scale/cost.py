@@ -106,10 +106,8 @@ def count_passes(run: Run, device: str = "cuda", sampled: int = SAMPLED) -> Pass
     """Take a shard through teacher, student and distance, and other images through the network, and count.
 
     Compiled passes keep less than is counted here: they compute some of it twice instead. Products and convolutions
-    count, a multiplication and an addition as two; what is done element by element does not.
-
-    Raises:
-        ImportError: if the distance is LPIPS and its package is missing.
+    count, a multiplication and an addition as two; what is done element by element does not. ``ImportError`` if the
+    distance is LPIPS and its package is missing.
     """
     size, form = run.shard_size, DATASETS[run.data]
     with torch.device(device):

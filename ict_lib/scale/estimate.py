@@ -1,4 +1,4 @@
-"""A plan: what a run takes, and what this machine lacks for it, before anything is trained; nothing is downloaded."""
+"""A plan: what a run takes, and what this machine lacks for it; no data are needed, and nothing is fetched or kept."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -61,16 +61,10 @@ def plan_of(
     images_per_second: float | None = None,
     changes: Sequence[str] = (),
 ) -> Plan:
-    """Work out what a run takes.
+    """Work out what a run such as ``cifar10/ict`` takes, with changes to its file, ``name=value`` each.
 
-    Args:
-        run_name: such as ``cifar10/ict``.
-        devices: that train together; None takes the run's own number.
-        images_per_second: of one device, for the hours.
-        changes: to the run file, ``name=value`` each.
-
-    Raises:
-        ValueError: if the run is unknown, a change is refused, or the devices cannot share a batch equally.
+    The devices train together, by default as many as the run says; a number that cannot share a batch equally is
+    refused. The hours come from ``images_per_second``, of one device.
     """
     fast = images_per_second
     require(fast is None or fast > 0, "images_per_second", fast, "images_per_second > 0")
@@ -100,14 +94,9 @@ def _value(values: dict, name: str) -> Any:
 
 
 def missing(plan: Plan, folder: Path) -> list[str]:
-    """List what has to be done on this machine before a run can start.
+    """List what has to be done on this machine before a run can start: one line a thing, with the command if any.
 
-    Args:
-        plan: of the run.
-        folder: that the results go to; it need not exist.
-
-    Returns:
-        One line a thing, with the command where there is one; empty if nothing is missing.
+    The folder, that the results go to, need not exist.
     """
     place = standing(folder)
     return [*_files(plan), *lacking(plan.run, place), *_devices(plan), *_disk(plan, place)]

@@ -78,7 +78,6 @@ def rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _row(case: dict[str, Any], ceiling: float | None) -> dict[str, Any]:
-    """Lay out one training."""
     row = {heading: case.get(key) for heading, key in COLUMNS.items()}
     rate, memory = row["images/s"], row["peak memory, GB"]
     row["peak memory, GB"] = memory and memory / 1e9

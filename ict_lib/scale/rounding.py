@@ -78,21 +78,11 @@ def rounding(
     The reference has the same weights, samples and levels in float64. Where the ratio is 1, rounding has as much to say
     about the direction of the gradient as the difference between student and teacher.
 
-    Args:
-        model: trained, with float32 weights; it is not changed, and evaluated without dropout.
-        x: real samples, float32, shape ``[batch, ...]``, data units.
-        noise: of variance 1, same shape.
-        pairs: lower and higher level each.
-        precisions: to compare with float64; see :mod:`ict_lib.training.precision`.
-        label: class of each sample, shape ``[batch]``, or None.
-        compiled: as a training with ``compile`` is, where teacher and student are two programs.
-
-    Returns:
-        For each pair and precision a dict of ``sigma_lo``, ``sigma_hi``, ``precision``, ``signal`` and ``rounding``,
-        both in data units, and ``ratio``.
-
-    Raises:
-        ValueError: if the weights are not float32, a pair does not ascend, or the output does not change at all.
+    The model, trained, with float32 weights, is not changed, and evaluated without dropout; ``compiled`` makes teacher
+    and student two programs, as a training with ``compile`` does. ``x`` are real samples, float32, ``[batch, ...]``,
+    data units; ``noise`` has variance 1 and the same shape; ``label`` is ``[batch]``. A pair is a lower and a higher
+    level. For each pair and precision a row holds ``sigma_lo``, ``sigma_hi``, ``precision``, ``signal`` and
+    ``rounding``, both in data units, and ``ratio``. An output that does not change at all is refused.
     """
     dtype = next(model.parameters()).dtype
     require(dtype == torch.float32, "the type of the weights", dtype, "torch.float32")
@@ -135,12 +125,9 @@ def share_above(rows: list[dict[str, Any]], recipe: Recipe, num_scales: int, rat
 def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any]:
     """Measure the rounding of a finished run's model on its own data, on three grids; TF32 on CUDA devices alone.
 
-    Returns:
-        ``run``, ``seed``, ``samples``, what :func:`ict_lib.scale.record.made_by` says, ``rows`` of :func:`rounding`
-        with their ``num_scales``; and ``share_above_signal``, by N and precision, of the pairs that training draws.
-
-    Raises:
-        FileNotFoundError: if the run has left no record or no weights.
+    Found are ``run``, ``seed``, ``samples``, what :func:`ict_lib.scale.record.made_by` says, ``rows`` of
+    :func:`rounding` with their ``num_scales``; and ``share_above_signal``, by N and precision, of the pairs that
+    training draws.
     """
     place, generator = pick_device(device), torch.Generator().manual_seed(0)
     run, model = read(name).run, arrange(trained_model(name).to(place))
@@ -160,11 +147,7 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
 
 
 def read_rounding(name: str) -> dict[str, Any]:
-    """Read what was measured of a run's model: what :func:`of_run` gives, but for keys that are texts in JSON.
-
-    Raises:
-        FileNotFoundError: if nothing was measured, with the command that does.
-    """
+    """Read what was measured of a run's model: what :func:`of_run` gives, but for keys that are texts in JSON."""
     path = results_folder(name) / FILE
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: `{command('rounding', name)}` makes it")

@@ -33,15 +33,9 @@ def repeated(
 ) -> list[list[float]]:
     """Time several pieces of work in turns, so that what else the machine does falls on all of them alike.
 
-    Args:
-        works: each called once a turn, in order.
-        device: that they use.
-        seconds: that would be passed by one more turn as long as the longest: then no further one begins.
-        least: turns, however long they take.
-        most: turns.
-
-    Returns:
-        For each piece of work its times, one a turn, in seconds.
+    Each is called once a turn, in order. After the ``least`` turns, however long they take, no further one begins if
+    there are the ``most``, or if one as long as the longest would pass ``seconds``. What comes out are the times of
+    each piece of work, one a turn, in seconds.
     """
     turns: list[list[float]] = []
     while len(turns) < least or (len(turns) < most and sum(map(sum, turns)) + max(map(sum, turns)) < seconds):
@@ -52,8 +46,7 @@ def repeated(
 def product_rate(precision: str, device: torch.device, size: int, seconds: float = 1.0) -> float:
     """Measure the fastest product of two square matrices of random numbers: the ceiling of what a network can reach.
 
-    Returns:
-        Floating-point operations a second, the best of three or more; ``size`` is that of a row.
+    In floating-point operations a second, the best of three or more; ``size`` is that of a row.
     """
     generator = torch.Generator(device).manual_seed(0)
     shape, dtype = (2, size, size), HALF.get(precision, torch.float32)
@@ -74,9 +67,8 @@ def prepared(run: Run) -> Training:
 def bare_passes(training: Training) -> Callable[[], None]:
     """Build the passes that no training can do without: teacher forward, student forward and backward.
 
-    Returns:
-        A function that does them for ``log_every`` steps, on one fixed batch, in the training's precision; it changes
-        nothing of the training but gradients.
+    The function does them for ``log_every`` steps, on one fixed batch, in the training's precision; it changes nothing
+    of the training but gradients.
     """
     run, student, device, shards = training.run, training.student, training.device, list(training.batches(0))
     sigma, masks = torch.linspace(0.002, 80, run.shard_size, device=device), torch.Generator(device)
@@ -101,10 +93,9 @@ def overhead(training: Training, seconds: float = 10.0, least: int = 3) -> dict[
     A step is all of it: batch, noise levels, noise, both passes, loss, gradient, RAdam, moving average, metrics. What
     is timed is ``log_every`` steps, one line of metrics, against as many passes; the training goes on meanwhile.
 
-    Returns:
-        Medians: ``step_ms``, ``bare_ms``, ``ratio`` (of each turn, with its quartiles ``ratio_low`` and
-        ``ratio_high``) and ``images_per_second``; ``turns``; and ``first_seconds``, of the first line, in which a
-        compiled network is compiled.
+    Found are the medians ``step_ms``, ``bare_ms``, ``ratio`` (of each turn, with its quartiles ``ratio_low`` and
+    ``ratio_high``) and ``images_per_second``; ``turns``; and ``first_seconds``, of the first line, in which a compiled
+    network is compiled.
     """
     passes, every = bare_passes(training), training.run.log_every
     works = [training.__next__, passes]
@@ -128,11 +119,9 @@ def overhead(training: Training, seconds: float = 10.0, least: int = 3) -> dict[
 def traffic(run: Run) -> dict[str, float]:
     """Count what torch does in one training step, one operation after another, where nothing is compiled.
 
-    It is a step like all others, on this machine, with one shard: of one image, and of two.
-
-    Returns:
-        ``operations``, whatever the number of images; the ``bytes_per_image`` that they read and write, and the
-        ``bytes_per_step`` that come on top.
+    It is a step like all others, on this machine, with one shard: of one image, and of two. Found are ``operations``,
+    whatever the number of images; the ``bytes_per_image`` that they read and write, and the ``bytes_per_step`` that
+    come on top.
     """
     run, found = replace(run, micro_batch=None, processes=1, log_every=1), []
     for images in (1, 2):
@@ -149,18 +138,9 @@ def measure_speed(run: Run, flops: int, seconds: float = 60.0) -> tuple[float, s
     """Train on one device with one shard a step, for about so many seconds; the first step warms up and is not timed.
 
     A CPU computes in fp32, compiles nothing, and takes so few images a step that three steps fit even if it reached a
-    twentieth of its speed at products; two steps are timed in any case.
-
-    Args:
-        run: that is trained; nothing is written.
-        flops: operations of training on one image.
-        seconds: for all steps, about.
-
-    Returns:
-        Images a second, and how they were measured.
-
-    Raises:
-        RuntimeError: if the device's memory is too small, or something that the training needs is missing.
+    twentieth of its speed at products; two steps are timed in any case. ``flops`` are the operations of training on one
+    image; nothing is written. Found are images a second, and how they were measured; ``RuntimeError`` if the device's
+    memory is too small, or something that the training needs is missing.
     """
     device, batch = pick_device(run.device), run.shard_size
     if device.type == "cpu":

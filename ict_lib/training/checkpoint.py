@@ -22,10 +22,8 @@ MILESTONE = "-kept"
 def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> Path:
     """Write one checkpoint atomically; drop all but the last three and the milestones, and those of later steps.
 
-    ``state`` holds tensors, numbers, strings, and dicts and lists of them. A ``milestone`` is never dropped.
-
-    Raises:
-        OSError: if the disk is full; earlier checkpoints are then intact.
+    ``state`` holds tensors, numbers, strings, and dicts and lists of them. A ``milestone`` is never dropped. If the
+    disk is full, that is an ``OSError``, and earlier checkpoints are intact.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -47,11 +45,7 @@ class Writer:
         self._pool, self._last = ThreadPoolExecutor(1, "ict-checkpoint"), None
 
     def save(self, folder: Path, step: int, state: dict[str, Any], milestone: bool = False) -> None:
-        """Copy a state into memory of the CPU, and begin to write it, when the one before is written.
-
-        Raises:
-            OSError: if the one before could not be written.
-        """
+        """Wait for the one before, copy a state into memory of the CPU, and begin to write it."""
         self.wait()
         copy = tree_map(_copy, state)
         if torch.cuda.is_initialized():
@@ -61,11 +55,7 @@ class Writer:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until the last one is written.
-
-        Raises:
-            OSError: if it could not be.
-        """
+        """Wait until the last one is written; ``OSError`` if it could not be."""
         last, self._last = self._last, None
         if last:
             last.result()

@@ -23,8 +23,7 @@ METRICS, LOOKS, BEST = "metrics.jsonl", "looks", "best.safetensors"
 class TrainingFolder:
     """The folder of one training, whose only writer is this process until ``release``.
 
-    Raises:
-        RuntimeError: if another process trains there.
+    ``RuntimeError`` if another process trains there.
     """
 
     def __init__(self, path: Path, run: Run, seed: int):
@@ -41,8 +40,7 @@ class TrainingFolder:
     def begin(self, resume: bool, surroundings: dict[str, Any]) -> dict[str, Any] | None:
         """Read the newest good checkpoint, or clear the folder where there is none or it is not wanted.
 
-        Raises:
-            ValueError: if it belongs to other settings, with the difference, or the training is finished.
+        Refused are other settings, with the difference, and a training that is finished, whose checkpoints are gone.
         """
         done = resume and finished(self.path, self.identity)
         state = checkpoint.load_latest(self.path) if resume else None
@@ -92,8 +90,7 @@ class TrainingFolder:
 def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Return what a finished training has left: ``result``, ``surroundings`` and ``evaluation``; None before.
 
-    Raises:
-        ValueError: if what is in the folder, finished or not, was made with other settings, with the difference.
+    What was made with other settings, finished or not, is refused with the difference.
     """
     check_settings(path, settings)
     return read_result(path)
@@ -105,14 +102,10 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def best_of(path: Path, num_samples: int) -> dict[str, float]:
-    """Read of which step the best weights in a folder are, and their FID; nothing where there are none.
+    """Read ``best_step`` and ``best_fid_1_step`` of the best weights in a folder; nothing where there are none.
 
-    Nothing either where that was measured on another number of samples: such FIDs do not compare.
-
-    The best of many measurements looks better than it is: it was chosen by the number that is reported.
-
-    Returns:
-        ``best_step`` and ``best_fid_1_step``.
+    Nothing either where that was measured on another number of samples: such FIDs do not compare. The best of many
+    measurements looks better than it is: it was chosen by the number that is reported.
     """
     if not (path / BEST).exists():
         return {}

@@ -51,21 +51,13 @@ def launch(
     """Prepare one training with many processes; iterate over the result to run it.
 
     On CPUs they exchange with gloo, on CUDA devices with NCCL, one process a device. After a process was killed, all
-    start once more and go on from the newest checkpoint.
+    start once more, ``max_restarts`` times at most, and go on from the newest checkpoint. ``seed`` and ``processes``
+    are by default the run's first and its own number. The folder, which must be given, gets checkpoints, metrics,
+    weights and result; without ``resume`` what is there is deleted. ``program`` is the module that each executes.
 
-    Args:
-        run: everything that the training needs.
-        seed: None takes the run's first.
-        folder: for checkpoints, metrics, weights and result.
-        processes: None takes the run's own number.
-        resume: go on from the newest good checkpoint; False deletes what is there.
-        max_restarts: how often processes may be lost.
-        program: module that each process executes.
-
-    Raises:
-        ValueError: if the processes cannot share the batch equally, something is missing for them, or the folder holds
-            a training with other settings.
-        RuntimeError: if another process trains in the folder, or VGG16's weights are needed and not to be had.
+    ``ValueError`` if the processes cannot share the batch equally, something is missing for them, or the folder holds a
+    training with other settings; ``RuntimeError`` if another process trains there, or VGG16's weights are needed and
+    not to be had.
     """
     run = run if processes is None else replace(run, processes=processes)
     run = replace(run, micro_batch=run.shard_size)
@@ -89,10 +81,8 @@ class Launched(Iterator[Metrics]):
     They run while somebody iterates, and may run ahead of it. Closing it, an interruption, another one in the same
     folder, and the end of the caller, however it ends, end them all; iterate over a new one to go on.
 
-    Attributes:
-        step: of the newest metrics.
-        last: the newest metrics; None before the first.
-        finished: whether the training is, and its weights are there.
+    ``last`` are the newest metrics, None before the first, and ``step`` is theirs; ``finished`` says whether the
+    training is, and its weights are there.
     """
 
     _running: ClassVar[WeakSet] = WeakSet()  # of this process, some perhaps forgotten in a loop that was interrupted

@@ -40,24 +40,16 @@ class Training(Iterator[Metrics]):
     weights end as if nothing had happened, on a CPU to the last bit. A signal that asks to stop lets it write one after
     the step at hand, without waiting for an evaluation, and raise :class:`~ict_lib.files.Stopped`.
 
-    Args:
-        seed: None takes the run's first.
-        folder: for checkpoints, metrics, weights and result; None leaves nothing.
-        group: of processes that train together, each with a ``Training`` of its own; None trains alone.
-        data: what it trains on; None loads what the run names.
-        resume: go on from a checkpoint; False deletes what is in the folder.
-        evaluate: called after the last step of each line of metrics, in all processes, with the training and the number
-            of steps since the line before; what it returns becomes part of the line.
+    By default it takes the run's first seed and its data, trains alone and leaves nothing. A folder gets checkpoints,
+    metrics, weights and result; without ``resume`` what is there is deleted. In a group of processes each has a
+    ``Training`` of its own. ``evaluate`` is called after the last step of each line of metrics, in all processes, with
+    the training and the number of steps since the line before; what it returns becomes part of the line.
 
-    Attributes:
-        learner: holds ``student``, ``teacher``, ``average`` (the weights to sample) and ``optimizer``, which are
-            attributes of the training too.
-        last: the newest metrics; None before the first.
+    ``learner`` holds ``student``, ``teacher``, ``average`` (the weights to sample) and ``optimizer``, which are
+    attributes of the training too; ``last`` are the newest metrics, None before the first.
 
-    Raises:
-        ValueError: if the processes cannot share the batch equally, or the folder holds a training with other settings,
-            with the difference, or one that is finished and whose checkpoints are gone.
-        RuntimeError: if another process trains in the folder.
+    ``ValueError`` if the processes cannot share the batch equally, or the folder holds a training with other settings,
+    or one that is finished and whose checkpoints are gone; ``RuntimeError`` if another process trains in the folder.
     """
 
     def __init__(

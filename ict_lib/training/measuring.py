@@ -27,10 +27,9 @@ FINAL, QUICK = 10_000, 20_000  # added to the seed of a training: the noise from
 
 
 def evaluate(training: "Training", steps_taken: int) -> dict[str, float]:
-    """Make the evaluations that are due: quick ones with a look at samples, and full ones; all processes call this.
+    """Make the evaluations that are due: quick ones with a look at samples, and full ones.
 
-    Returns:
-        What was measured, in the process of rank 0; nothing in the others.
+    All processes call this; that of rank 0 gets what was measured, the others nothing.
     """
     run, average, data, group, found = training.run, training.average, training.data, training.group, {}
     if training.passed(run.evaluate_every, steps_taken):
@@ -56,18 +55,10 @@ def measure_fully(
 ) -> dict[str, float]:
     """Measure weights in one step and in two; the numbers do not depend on how many processes there are.
 
-    All images are drawn first: while one process measures, the others wait longer than any exchange lets them.
-
-    Args:
-        average: the weights.
-        data: the truth.
-        run: says how many images, and where the second step begins.
-        seed: of the training.
-        group: of processes, each of which calls this.
-        on_the_way: measure only what the best weights are chosen by, the FID of one step.
-
-    Returns:
-        What :func:`ict_lib.evaluation.measure.measure` gives, in the process of rank 0; nothing in the others.
+    All images are drawn first: while one process measures, the others wait longer than any exchange lets them. Each
+    process of the group calls this; that of rank 0 gets what :func:`ict_lib.evaluation.measure.measure` gives, the
+    others nothing. The run says how many images, and where the second step begins. With ``on_the_way`` only the FID of
+    one step is measured, by which the best weights are chosen. The seed is that of the training.
     """
     group, top, levels, found = group or Alone(), run.recipe.sigma_max, extractor_of(data.name) == "inception", {}
     asked = {"1_step": (top,)} | ({} if on_the_way else {"2_steps": (top, run.sigma_mid)})
@@ -88,17 +79,10 @@ def keep_best(folder: Path, model: ConsistencyModel, step: int, value: float, nu
 
 
 def grid(images: Tensor, columns: int = 10) -> np.ndarray:
-    """Tile images into one picture, row by row, with a white pixel between them.
+    """Tile images into one picture, row by row, ``columns`` of them in each, with a white pixel between them.
 
-    Args:
-        images: in [-1, 1], shape ``[num, 1 or 3, height, width]``.
-        columns: images in a row.
-
-    Returns:
-        8-bit levels, shape ``[rows, columns]`` or ``[rows, columns, 3]`` in pixels.
-
-    Raises:
-        ValueError: if there are no images or they have not 1 or 3 channels.
+    They are in [-1, 1], ``[num >= 1, 1 or 3, height, width]``; the picture has 8-bit levels, ``[rows, columns]`` or
+    ``[rows, columns, 3]`` in pixels.
     """
     good = images.ndim == 4 and len(images) > 0 and images.shape[1] in (1, 3)
     require(good, "the shape of images", tuple(images.shape), "[num >= 1, 1 or 3, height, width]")

@@ -29,9 +29,6 @@ def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | 
     """Build the model of a run, on the CPU, with weights that the seed decides; None takes the run's first.
 
     ``shape`` is that of one sample. ``num_classes`` counts if the run is conditional.
-
-    Raises:
-        ValueError: if the network refuses an option.
     """
     classes, seed = num_classes if run.conditional else 0, run.seeds[0] if seed is None else seed
     with torch.random.fork_rng(devices=[]):
@@ -43,8 +40,7 @@ def build_model(run: Run, shape: tuple[int, ...], num_classes: int, seed: int | 
 def build_learner(run: Run, shape: tuple[int, ...], num_classes: int, seed: int, device: torch.device) -> Learner:
     """Build the models of a training and their optimizer, on a device; what the distance lacks is noticed now.
 
-    Raises:
-        ValueError: if :func:`passes_apart` says so, on an accelerator.
+    On an accelerator a teacher whose dropout mask is not the student's, as :func:`passes_apart` finds, is refused.
     """
     distance_between(run.recipe, *torch.zeros(2, 1, *shape, device=device), perceptual)
     student = arrange(build_model(run, shape, num_classes, seed).to(device))
@@ -124,10 +120,5 @@ def save_weights(path: Path, model: nn.Module, notes: dict[str, str] | None = No
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Read what :func:`save_weights` wrote into a model of the same architecture, in place.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        RuntimeError: if the file holds another architecture.
-    """
+    """Read what :func:`save_weights` wrote into a model, in place; ``RuntimeError`` if it has another architecture."""
     model.load_state_dict(safetensors.torch.load(Path(path).read_bytes()))

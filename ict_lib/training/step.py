@@ -58,8 +58,7 @@ class Learner:
     def compare(self, group: Alone) -> None:
         """Compare the weights of all processes by a checksum: equal at first, they stay so unless a device fails.
 
-        Raises:
-            RuntimeError: in all of them, if a bit differs.
+        If a bit differs, all of them raise ``RuntimeError``.
         """
         models = self.student, self.teacher, self.average
         values = [value for model in models for value in model.state_dict().values()]
@@ -141,8 +140,7 @@ def fit(
 ) -> Iterator[LossOutput]:
     """Train, a step at a time, on the shards that ``draw`` gives for each; ``start`` steps were taken before.
 
-    Yields:
-        What :func:`training_step` returns.
+    What :func:`training_step` returns is yielded.
     """
     for step in range(start, total_steps):
         yield training_step(learner, draw(step), step, total_steps, ema_decay, group or Alone())
