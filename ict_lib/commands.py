@@ -37,8 +37,8 @@ def plan(parser: ArgumentParser, words: list[str]) -> Namespace:
     given = parser.parse_intermixed_args(words)
     fast = given.images_per_second
     require(fast is None or 0 < fast < math.inf, "images-per-second", fast, "a positive number")
-    more = [] if given.devices is None else [f"processes={given.devices}"]
-    check_network(run_from(read_run(given.run, [*given.changes, *more], project_root())))
+    given.changes += [] if given.devices is None else [f"processes={given.devices}"]
+    check_network(run_from(read_run(given.run, given.changes, project_root())))
     return given
 
 
@@ -98,7 +98,7 @@ def check_plain(run: Run) -> None:
 
 def export(parser: ArgumentParser, words: list[str]) -> Namespace:
     """Write a run's model for diffusers."""
-    parser.add_argument("run", help="that is finished, such as digits/adm-small")
+    parser.add_argument("run", help="that is finished, such as imagenet64/ict")
     parser.add_argument("folder", type=Path, help="gets the network, the scheduler and a model card")
     parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
     given = parser.parse_intermixed_args(words)

@@ -68,8 +68,8 @@ def test_metrics_are_the_median_and_the_range_over_the_seeds():
     made = section(model_card(manifest_of(results, data="cifar10")), "Results")
     assert rows(made) == [
         ["", "1 step", "2 steps"],
-        ["FID, Inception's features", "3.25 (2.5 to 4.12)", "1.62 (1.25 to 2.06)"],
-        ["Precision, Inception's features", "0.5 (0.5 to 0.5)", ""],
+        ["FID, Inception's features", "3.25 (2.50 to 4.12)", "1.62 (1.25 to 2.06)"],
+        ["Precision, Inception's features", "0.500 (0.500 to 0.500)", ""],
     ]
     assert "2,000 images; median over 3 seeds (lowest to highest). A second step is at level 0.821." in made
 
@@ -136,7 +136,7 @@ def test_every_record_gives_a_card_with_its_numbers(path):
 def test_one_seed_has_no_range_and_says_so(seeds):
     card = model_card(manifest_of(seeds=seeds))
     alone = len(seeds) == 1
-    assert ("(2.5 to" in card) != alone
+    assert ("(2.50 to" in card) != alone
     assert ("; one seed." in card) == alone
     assert ("There is one seed: how much seeds differ is not known." in section(card, "Limits")) == alone
 
@@ -250,4 +250,4 @@ def test_a_metric_without_a_title_is_shown_by_its_name():
         {"new_metric_4_steps": 3.0},
     ]
     found = rows(section(model_card(manifest_of(results, seeds=[0, 1])), "Results"))
-    assert found == [["", "4 steps"], ["New metric", "2 (1 to 3)"]]
+    assert found == [["", "4 steps"], ["New metric", "2.00 (1.00 to 3.00)"]]

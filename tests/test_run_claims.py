@@ -70,18 +70,18 @@ def test_what_nobody_has_run_says_so_and_a_record_fills_its_row(project):
     leave(project, "cifar10/ict", results, data="cifar10", network="ncsnpp", num_samples=50_000)
     after = claims(BOOK)
     assert row_of(after, **asked) == before | {
-        "here": "3 (2.9 to 3.2)",
+        "here": "3.00 (2.90 to 3.20)",
         "seeds": "3",
         "protocol": "50,000 samples, Inception's features",
         "images seen": "1,024 a seed",
         "device": "8 x NVIDIA H100",
     }
-    assert row_of(after, **{**asked, "NFE": "2"})["here"] == "2.5 (2.4 to 2.7)"
+    assert row_of(after, **{**asked, "NFE": "2"})["here"] == "2.50 (2.40 to 2.70)"
 
 
 def test_one_seed_has_no_spread(project):
     leave(project, "cifar10/ict", [{"fid_1_step": 3.0, "fid_2_steps": 2.0}], data="cifar10", network="ncsnpp")
-    assert row_of(claims(BOOK), system="iCT", data="CIFAR-10", NFE="1")["here"] == "3"
+    assert row_of(claims(BOOK), system="iCT", data="CIFAR-10", NFE="1")["here"] == "3.00"
 
 
 # Independent reference
@@ -91,7 +91,7 @@ def test_our_side_is_what_the_manifest_says():
     manifest = json.loads((ROOT / "runs/digits/ict/manifest.json").read_text())
     values = sorted(result["frechet_features_1_step"] for result in manifest["results"])
     row = row_of(claims(BOOK), system="iCT", data="digits", NFE="1")
-    assert row["here"] == f"{values[1]:.3g} ({values[0]:.3g} to {values[-1]:.3g})"
+    assert row["here"] == f"{values[1]:#.3g} ({values[0]:#.3g} to {values[-1]:#.3g})"
     assert row["protocol"] == "10,000 samples, features of a digits classifier"
 
 

@@ -207,11 +207,12 @@ def test_a_reader_never_sees_half_a_record(project, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([3.0, 1.0, 1.25], "1.25 (1 to 3)"),
-        ([2.0], "2"),  # one seed has no spread
-        ([1.0, 2.0], "1.5 (1 to 2)"),
-        ([0.0123456, 0.02, 1234.5], "0.02 (0.0123 to 1.23e+03)"),
-        ([-1.0, -2.0, -3.0], "-2 (-3 to -1)"),
+        ([3.0, 1.0, 1.25], "1.25 (1.00 to 3.00)"),
+        ([2.0], "2.00"),  # one seed has no spread
+        ([1.0, 2.0], "1.50 (1.00 to 2.00)"),
+        ([0.0123456, 0.02, 1234.5], "0.0200 (0.0123 to 1.23e+03)"),
+        ([123.4, 99.96, 0.0], "100 (0.00 to 123)"),
+        ([-1.0, -2.0, -3.0], "-2.00 (-3.00 to -1.00)"),
     ],
 )
 def test_spread_is_the_median_between_the_extremes(values, said):
@@ -220,7 +221,7 @@ def test_spread_is_the_median_between_the_extremes(values, said):
 
 def test_the_middle_of_many_seeds():
     values = torch.rand(101, generator=torch.Generator().manual_seed(0)).tolist()
-    assert spread(values).startswith(f"{sorted(values)[50]:.3g} (")
+    assert spread(values).startswith(f"{sorted(values)[50]:#.3g} (")
 
 
 def test_a_table_has_a_row_a_run_in_the_order_asked(project):
@@ -229,8 +230,8 @@ def test_a_table_has_a_row_a_run_in_the_order_asked(project):
         scaled = [{**result, "frechet": factor * result["frechet"]} for result in RESULTS]
         write(results_folder(name), made(scaled, name=name), [], "")
     assert table(["b", "a"], {"distance": "frechet", "time": "seconds"}) == [
-        {"run": "b", "distance": "2.5 (2 to 6)", "time": "1.5 (1 to 2.5)", "seeds": 3},
-        {"run": "a", "distance": "1.25 (1 to 3)", "time": "1.5 (1 to 2.5)", "seeds": 3},
+        {"run": "b", "distance": "2.50 (2.00 to 6.00)", "time": "1.50 (1.00 to 2.50)", "seeds": 3},
+        {"run": "a", "distance": "1.25 (1.00 to 3.00)", "time": "1.50 (1.00 to 2.50)", "seeds": 3},
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ict_lib.__main__ import main as door
 from ict_lib.config import Run
@@ -90,7 +91,7 @@ def test_a_number_of_things():
 
 
 def test_devices_share_the_batch_and_change_nothing_else():
-    eight, four = (plan_of("cifar10/ict", n, 1000.0, TINY) for n in (8, 4))
+    eight, four = (plan_of("cifar10/ict", 1000.0, [*TINY, f"processes={n}"]) for n in (8, 4))
     assert (four.passes, four.memory, four.disk) == (eight.passes, eight.memory, eight.disk)
     assert four.hours == pytest.approx(64 * 400_000 / 4 / 1000 / 3600)
     assert "on 4 devices, each 2 shards of 8 images a step" in text_of(four)
@@ -157,7 +158,7 @@ memory of a device, in GB = 10^9 bytes
     backward pass                 3.00   kept of 25 images, tf32, 420 MB of it masks of dropout
     copy of the gradients         0.00   in RAdam
     sampling                      1.00   256 images
-  together at the most            3.01   and CUDA's work space
+  tensors at the most             3.01   and what torch and measuring take
 
 disk, in GB = 10^9 bytes
   weights                         0.50
@@ -218,11 +219,20 @@ def test_a_speed_is_given_or_measured(machine, capsys):
 
 
 def test_a_measurement_that_fails_stops_nothing(capsys):
-    plan = by_hand(run=replace(by_hand().run, device="cuda:99"))
+    plan = by_hand(run=replace(by_hand().run, device="cuda:99", steps=10))
     found, said = measured(plan)
     assert found == plan
     assert said.startswith("not measured: ")
     assert "\n" not in said
+
+
+def test_what_takes_an_accelerator_is_not_measured_without_one(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    plan = by_hand()  # 4 PFLOP: 200,000 images, by two devices
+    found, said = measured(plan)
+    assert found == plan
+    rate = 200_000 / 2 / (7 * 24 * 3600)
+    assert said == f"not measured: no accelerator is here; a week, if each device trains on {rate:.3g} images/s"
 
 
 def test_lpips_is_not_measured_without_vgg16_and_nothing_is_fetched(machine):

@@ -1,4 +1,4 @@
-"""Write a run's model for diffusers: ``python -m ict_lib export digits/adm-small FOLDER``."""
+"""Write a run's model for diffusers: ``python -m ict_lib export imagenet64/ict FOLDER``."""
 
 import argparse
 from pathlib import Path

@@ -124,4 +124,5 @@ def table(names: Iterable[str], keys: dict[str, str]) -> list[dict[str, Any]]:
 
 def spread(values: list[float]) -> str:
     """Write the numbers of several seeds as ``median (lowest to highest)``, to three significant digits; of one, it."""
-    return f"{values[0]:.3g}" if len(values) == 1 else f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+    low, middle, high = (f"{value:#.3g}".rstrip(".") for value in (min(values), median(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"

@@ -55,21 +55,14 @@ class Plan:
         return self.images / self.run.processes / self.images_per_second / 3600 if self.images_per_second else None
 
 
-def plan_of(
-    run_name: str,
-    devices: int | None = None,
-    images_per_second: float | None = None,
-    changes: Sequence[str] = (),
-) -> Plan:
+def plan_of(run_name: str, images_per_second: float | None = None, changes: Sequence[str] = ()) -> Plan:
     """Work out what a run such as ``cifar10/ict`` takes, with changes to its file, ``name=value`` each.
 
-    The devices train together, by default as many as the run says; a number that cannot share a batch equally is
-    refused. The hours come from ``images_per_second``, of one device.
+    The hours come from ``images_per_second``, of one of the devices that train together, the run's ``processes``.
     """
     fast = images_per_second
     require(fast is None or fast > 0, "images_per_second", fast, "images_per_second > 0")
-    processes = [] if devices is None else [f"processes={devices}"]
-    file, values = (read_run(run_name, some, project_root()) for some in ([], [*changes, *processes]))
+    file, values = (read_run(run_name, some, project_root()) for some in ([], changes))
     run, uncertain = run_from(values), _uncertain(values, file)
     with without_memory():
         passes = count_passes(run)

@@ -4,10 +4,12 @@ import argparse
 import sys
 from dataclasses import replace
 
+import torch
+
 from ict_lib.config import trainings_of
 from ict_lib.files import results_folder
 from ict_lib.scale.cost import SAMPLED
-from ict_lib.scale.estimate import Plan, lacks_vgg16, missing, plan_of
+from ict_lib.scale.estimate import CPU, DAY, Plan, lacks_vgg16, missing, plan_of
 from ict_lib.scale.speed import measure_speed
 
 COLUMN = 30
@@ -18,7 +20,7 @@ Row = tuple[str, int | None, str]
 
 def main(given: argparse.Namespace) -> int:
     """Print a plan and what this machine lacks for it, and return the exit code."""
-    plan = plan_of(given.run, given.devices, given.images_per_second, given.changes)
+    plan = plan_of(given.run, given.images_per_second, given.changes)
     plan, said = (plan, "not measured") if plan.hours or given.no_measure else measured(plan)
     print(text_of(plan, said))
     lines = missing(plan, results_folder(plan.run.name))
@@ -32,6 +34,9 @@ def measured(plan: Plan, seconds: float = 60.0) -> tuple[Plan, str]:
     """Return a plan with this machine's speed; or as it was, and why that was not measured."""
     if lacks_vgg16(plan):
         return plan, "not measured: LPIPS lacks VGG16's weights"
+    if plan.flops > CPU and not torch.accelerator.is_available():
+        week = plan.images / plan.run.processes / (7 * DAY)
+        return plan, f"not measured: no accelerator is here; a week, if each device trains on {week:,.3g} images/s"
     print("training on random images for about a minute, or until two steps are done ...", file=sys.stderr)
     try:
         rate, how = measure_speed(plan.run, plan.passes.step, seconds)
@@ -102,7 +107,9 @@ def _memory(plan: Plan) -> list[str]:
     rows: list[Row] = [(part, size, "") for part, size in plan.memory.always.items()]
     rows += [("then, one at a time", None, "")]
     rows += [(f"  {part}", size, notes[part]) for part, size in plan.memory.in_turn.items()]
-    return _sizes("memory of a device", [*rows, ("together at the most", plan.memory.most, "and CUDA's work space")])
+    return _sizes(
+        "memory of a device", [*rows, ("tensors at the most", plan.memory.most, "and what torch and measuring take")]
+    )
 
 
 def _disk(plan: Plan) -> list[str]:
