@@ -32,7 +32,7 @@ zip: book ## the built book as one file, to be read offline: _build/book.zip
 	@$(PYTHON) -c "import shutil; print(shutil.make_archive('_build/book', 'zip', '_build/html'))"
 
 test: $(READY) ## all tests; ARGS="-m 'not browser' -k name" chooses
-	exec $(PYTHON) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	exec $(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## style of code and notebooks, spelling; no outputs and no machine's paths in them
 	$(PYTHON) -m ruff check .

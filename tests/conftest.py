@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +39,12 @@ FLAGS = (
     "--window-size=1280,1000",
 )
 ONLY_THIS_MACHINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, those with the most tests that are slow or need a browser."""
+    long = Counter(item.path for item in items for name in ("slow", "browser") if item.get_closest_marker(name))
+    items.sort(key=lambda item: -long[item.path])
 
 
 def find_browser() -> tuple[str, str, str] | None:
