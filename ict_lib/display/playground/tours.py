@@ -11,7 +11,8 @@ TOURS = [
         "the floor?",
         "why": "CT's constants were made for trainings of 800,000 steps. Its teacher lags by hundreds of "
         "steps, which is little there and much here. Tuned for a short training it no longer "
-        "collapses. What still lies between tuned CT and iCT these three constants do not explain.",
+        "collapses: it finds the ring, hardly the modes. What still lies between tuned CT and iCT these "
+        "three constants do not explain.",
     },
     {
         "key": "teacher",
@@ -26,7 +27,7 @@ TOURS = [
     },
     {
         "key": "embedding",
-        "title": "A network that is told the noise too finely",
+        "title": "Fourier features of scale 16",
         "runs": ["without-fourier_scale", "iCT"],
         "predict": "A noise embedding of scale 16 lets every small change of σ change all features. Which "
         "samples suffer more: those of one step or those of two?",
@@ -37,7 +38,7 @@ TOURS = [
     },
     {
         "key": "loss",
-        "title": "The loss does not say who learns",
+        "title": "Loss and samples",
         "runs": ["CT", "iCT"],
         "predict": "Which of the two ends with the lower loss, and which with the better samples?",
         "look": "The panel of the loss beside that of the distance.",
@@ -47,7 +48,7 @@ TOURS = [
     },
     {
         "key": "noise",
-        "title": "One change that helps two steps and hurts one",
+        "title": "Draw low noise more often",
         "runs": ["without-noise_schedule", "iCT"],
         "predict": "Lognormal noise draws low levels more often. Does it make samples better in one step, in "
         "two, or both?",
