@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +113,8 @@ def _settings(run: Run) -> dict[str, str]:
 def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train, a seed of all variants before the next seed, and yield each row as it is there."""
     workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
-    each = None if run.is_preview else 1  # one peak of memory each
-    with ProcessPoolExecutor(workers, _context(), _heed, (dict(os.environ),), max_tasks_per_child=each) as pool:
+    context, each = multiprocessing.get_context("spawn"), None if run.is_preview else 1  # one peak of memory each
+    with ProcessPoolExecutor(workers, context, initializer=_heed, max_tasks_per_child=each) as pool:
         waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}
         try:
             for done in as_completed(waiting):
@@ -127,19 +126,8 @@ def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, d
             raise
 
 
-def _context() -> BaseContext:
-    """Fork from a process that has loaded torch once and computed nothing, where that is possible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _heed(environment: dict[str, str]) -> None:
-    """Take over the caller's environment, end with it, and begin nothing after a signal that asks to stop."""
-    os.environ.clear()
-    os.environ.update(environment)  # since the process that was forked may have begun long ago
+def _heed() -> None:
+    """Let a process of the pool end with its caller, and begin nothing after a signal that asks to stop."""
     watch()
     for number in files.SIGNALS:
         signal.signal(number, lambda number, _: _asked.append(number))
