@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -141,23 +142,40 @@ def test_more_samples_or_another_level_are_measured_again_without_training(whole
         assert more.rows[0][key] != first.rows[0][key]
 
 
-def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes(project):
-    slow = {"steps": 200, "batch_size": 4096, "micro_batch": 4096, "network_options": {"width": 512, "blocks": 4}}
-    values = {**PLAIN, **slow, "name": "slow", "variants": {"one": {}}, "log_every": 1, "checkpoint_every": 200}
-    place = project / "runs" / "slow" / "one" / "seed-0"
-    started = started_alone(values, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
+def when_it_trains(values, project, **options):
+    """A study in a process of its own, as soon as its one training has a line of metrics; that training's folder."""
+    place = project / "runs" / values["name"] / "one" / "seed-0"
+    started, deadline = started_alone(values, start_new_session=True, **options), time.monotonic() + 300
     while not read_lines(place / "metrics.jsonl") and started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert started.poll() is None, options.get("stderr") and started.stderr.read()
+    return started, place
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes(project, whole_group):
+    slow = {"steps": 200, "batch_size": 4096, "micro_batch": 4096, "network_options": {"width": 512, "blocks": 4}}
+    values = {**PLAIN, **slow, "name": f"slow{whole_group:d}", "log_every": 1, "checkpoint_every": 200}
+    started, place = when_it_trains({**values, "variants": {"one": {}}}, project, stderr=subprocess.PIPE, text=True)
     below = psutil.Process(started.pid).children(recursive=True)
     (training,) = [one for one in below if "spawn_main" in " ".join(one.cmdline())]
     training.suspend()  # as in a step, or a writing, of more than the five seconds that a process has without a caller
-    started.terminate()
+    os.killpg(started.pid, signal.SIGTERM) if whole_group else started.terminate()  # a kernel's caller signals all
     time.sleep(7)
     training.resume()
     said = started.communicate(timeout=60)[1]
     assert "Stopped: stopped: the same command goes on where it was" in said
     assert len(list(place.glob("step-*.ckpt"))) == 1
+    assert psutil.wait_procs(below, timeout=30)[1] == []
+
+
+def test_a_killed_caller_leaves_no_training_that_would_go_on_for_hours(project):
+    values = {**PLAIN, "name": "endless", "steps": 10**7, "evaluate_every": 10**7, "variants": {"one": {}}}
+    started, _ = when_it_trains(values, project)
+    below = psutil.Process(started.pid).children(recursive=True)
+    assert below
+    started.kill()
+    started.wait()
     assert psutil.wait_procs(below, timeout=30)[1] == []
 
 
