@@ -147,7 +147,7 @@ COMMANDS = {  # name -> what takes and checks its words, and the module whose ``
     "plan": (plan, "ict_lib.scale.plan"),
     "bench": (bench, "ict_lib.scale.bench"),
     "rounding": (rounding, "ict_lib.scale.rounding"),
-    "live": (live, "ict_lib.display.live_model"),
+    "live": (live, "ict_lib.export.live"),
     "export": (export, "ict_lib.export.command"),
     "data": (data, "ict_lib.data.command"),
     "tensorboard": (tensorboard, "ict_lib.display.tensorboard"),

@@ -132,11 +132,11 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     names = list(sweep.run.variants)
     said = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", names)})
     assert said.startswith(
-        "*P_std*: in one step lowest at 1, with 0.435 (0.42 to 0.45); the seeds of 2 overlap with it"
+        "*P_std*: in one step lowest at 1, with 0.435 (0.420 to 0.450); the seeds of 2 overlap with it"
     )
     assert ". In two steps lowest at 1, with " in said
     alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", ["std-0.5", "std-1.0"])})
-    assert "(0.42 to 0.45); apart from all others. In two" in alone
+    assert "(0.420 to 0.450); apart from all others. In two" in alone
 
 
 def test_swept_values_are_written_short():

@@ -16,9 +16,10 @@ from torch import nn
 
 from ict_lib.__main__ import main
 from ict_lib.consistency import ConsistencyModel, c_in, c_noise, c_out, c_skip
-from ict_lib.display.live_model import LiveModel, half_model, keep_half, kept, read_half
+from ict_lib.display.live_model import LiveModel, half_model, kept, read_half
 from ict_lib.editing import inpaint
 from ict_lib.exact.toy import ring, two_points
+from ict_lib.export.live import keep_half
 from ict_lib.files import results_folder
 from ict_lib.grid import karras_sigmas
 from ict_lib.sampling import sample

@@ -4,7 +4,6 @@
 that is missing there is a FileNotFoundError with this command; where it is damaged, a ValueError.
 """
 
-import argparse
 import base64
 import html
 import json
@@ -17,50 +16,20 @@ import traitlets
 from IPython.display import HTML, display
 from safetensors import SafetensorError, safe_open
 
-from ict_lib.checks import require, require_finite, require_known
-from ict_lib.commands import check_plain
+from ict_lib.checks import require, require_known
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.data import DATASETS
 from ict_lib.display.explorer import PARTS, module
 from ict_lib.exact.mixture import Mixture
-from ict_lib.files import results_folder, write_atomically
+from ict_lib.files import results_folder
 from ict_lib.networks.mlp import ResidualMLP
-from ict_lib.run.record import read
-from ict_lib.run.trained import trained_model
 
 MOST_BYTES = 700_000  # of the weights that a page carries
-RECIPE = ("sigma_data", "sigma_min", "sigma_max", "rho")  # what the page is told of it
 VIEWS = ("sheet", "repair", "point")
-
-
-def main(given: argparse.Namespace) -> int:
-    """Keep the weights, and say where."""
-    path = keep_half(given.run, given.seed)
-    print(f"{path}: {path.stat().st_size:,} bytes")
-    return 0
 
 
 def kept(name: str) -> Path:
     """Say where the weights of a run are kept for a page."""
     return results_folder(name) / "half.safetensors"
-
-
-def keep_half(name: str, seed: int | None = None) -> Path:
-    """Write the averaged weights of a run in half precision beside its record; the seed is otherwise the run's first.
-
-    A network that the page cannot compute is refused, and so is a file of more than 0.7 MB.
-    """
-    run = read(name).run
-    check_plain(run)
-    half = {key: value.half() for key, value in trained_model(name, seed).state_dict().items()}
-    for key, value in half.items():
-        require_finite(f"{key} in half precision", value)
-    about = {key: getattr(run.recipe, key) for key in RECIPE} | {"sigma_mid": run.sigma_mid}
-    about |= {"name": name, "seed": run.seeds[0] if seed is None else seed, "shape": DATASETS[run.data].shape}
-    content = safetensors.torch.save(half, {"about": json.dumps(about)})
-    require(len(content) <= MOST_BYTES, "bytes of the weights", len(content), f"{MOST_BYTES} or less, for a page,")
-    write_atomically(kept(name), content)
-    return kept(name)
 
 
 def read_half(name: str) -> tuple[bytes, dict[str, Any]]:
