@@ -51,8 +51,17 @@ def _earlier():
 
 
 def below(process=None):
-    """The processes below this one or another, but for those that were there before these tests."""
-    return [one for one in (process or psutil.Process()).children(recursive=True) if runs(one) and one not in EARLIER]
+    """The processes below this one or another, but for those of before these tests, and what they (a browser) start."""
+    found = [one for one in (process or psutil.Process()).children(recursive=True) if runs(one)]
+    return [one for one in found if not EARLIER & {one, *above(one)}]
+
+
+def above(process):
+    """The parents of a process, and theirs; none if it has just ended."""
+    try:
+        return process.parents()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def workers(process=None):
