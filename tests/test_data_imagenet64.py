@@ -225,7 +225,7 @@ def test_the_published_archives(tmp_path):
     going = pack(tmp_path / "archives", tmp_path)
     assert [next(going), next(going)] == [(0, 22), (2, 22)]
     going.close()
-    assert 2 <= next(pack(tmp_path / "archives", tmp_path))[0] < 22
+    assert next(pack(tmp_path / "archives", tmp_path))[0] >= 2  # the threads may have written all, meanwhile
     assert list(pack(tmp_path / "archives", tmp_path))[-1] == (22, 22)
     data = imagenet64.load(tmp_path, verify=True)
     assert data.labels.tolist() == [number - 1 for number in numbers.tolist()]
