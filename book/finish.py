@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from bs4 import BeautifulSoup, Tag
-from execute import BUILD, ROOT
+from execute import BUILD, ROOT, read_json
 from PIL import Image
 from top import TIMES, add_top, repository
 from web_assets import node
@@ -155,7 +155,7 @@ def finish() -> None:
     write_formulas(pages)
     said = {path.relative_to(HTML).as_posix(): texts(page) for path, page in pages.items()}
     (STATIC / "search_texts.js").write_text(f"const PAGE_TEXTS = {json.dumps(said, ensure_ascii=False)};\n", "utf8")
-    times, where = json.loads(TIMES.read_text("utf8")) if TIMES.exists() else {}, repository()
+    times, where = read_json(TIMES), repository()
     for path, page in pages.items():
         add_top(page, path.relative_to(HTML).with_suffix("").as_posix(), times, where)
         mend(page)

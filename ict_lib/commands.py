@@ -37,7 +37,8 @@ def plan(parser: ArgumentParser, words: list[str]) -> Namespace:
     given = parser.parse_intermixed_args(words)
     fast = given.images_per_second
     require(fast is None or 0 < fast < math.inf, "images-per-second", fast, "a positive number")
-    given.changes += [] if given.devices is None else [f"processes={given.devices}"]
+    if given.devices is not None:
+        given.changes.append(f"processes={given.devices}")
     check_network(run_from(read_run(given.run, given.changes, project_root())))
     return given
 

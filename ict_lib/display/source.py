@@ -12,7 +12,9 @@ from IPython.display import Markdown
 def source(thing: Callable[..., Any] | type, fields: bool = False) -> Markdown:
     """Show the library's code of a function, or of a class or its fields, so that a page never holds a copy."""
     code = _without_docstring(textwrap.dedent(inspect.getsource(thing)))
-    return Markdown(f"```python\n{code.partition(chr(10) + '    def ')[0] if fields else code}```")
+    if fields:
+        code = code.partition("\n    def ")[0]
+    return Markdown(f"```python\n{code}```")
 
 
 def say(text: str) -> Markdown:
