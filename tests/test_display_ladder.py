@@ -81,6 +81,12 @@ def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(im
     assert worth(found, "ct", "ct", "frechet_pixels_1_step") == "1.00, overlap"
 
 
+def test_a_worth_of_which_single_seeds_tell_very_different_things_says_between_what(sweep):
+    sweep.rows[1]["sliced_1_step"] = 50.0  # one of two trainings has collapsed
+    assert worth(sweep, "ict", "std-1.0", "sliced_1_step") == "58 (0.89 to 119), overlap"
+    assert worth(sweep, "std-0.5", "std-1.0", "sliced_1_step") == "1.95"
+
+
 @pytest.fixture
 def sweep(tmp_path):
     """Three values of a field, not in their order, and two seeds each."""

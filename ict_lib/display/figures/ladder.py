@@ -64,10 +64,18 @@ def verdict(before: Sequence[float], after: Sequence[float]) -> str:
 
 
 def worth(study: Study, before: str, after: str, key: str) -> str:
-    """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap."""
+    """Write how many times the distance of one variant another has, by medians, and whether their ranges overlap.
+
+    Where the ratios of single seeds differ by more than a factor of two, the lowest and the highest stand in brackets.
+    """
     sides = study.result(key, before), study.result(key, after)
-    ratio = np.median(sides[0]) / np.median(sides[1])
-    return f"{ratio:.{0 if ratio >= 10 else 2}f}{'' if apart(*sides) else ', overlap'}"
+    each = sorted(first / second for first, second in zip(*sides, strict=False))  # of equal seeds
+    ratio, low, high = (
+        f"{value:.{0 if value >= 10 else 2}f}"
+        for value in (np.median(sides[0]) / np.median(sides[1]), each[0], each[-1])
+    )
+    wide = f" ({low} to {high})" if each[-1] > 2 * each[0] else ""
+    return f"{ratio}{wide}{'' if apart(*sides) else ', overlap'}"
 
 
 def sweep_figure(
