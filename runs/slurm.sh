@@ -4,6 +4,7 @@
 #   sbatch --nodes=8 --time=2-00:00:00 runs/slurm.sh imagenet64/ict
 #
 # Further words change fields, as in `make run`: ... imagenet64/ict seeds=[1]
+# Machines of 4 GPUs: PROCESSES=4 sbatch --nodes=2 --gpus-per-node=4 --cpus-per-task=32 runs/slurm.sh cifar10/ict
 # Every machine runs the same torchrun line. When the training is finished, the first one executes the run's notebook, which
 # reads what was left. Before the time is over, the training writes a checkpoint and the job queues again; it goes on from
 # there, as after a machine was lost, or when it is submitted once more.
