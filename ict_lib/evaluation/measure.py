@@ -109,7 +109,7 @@ def prepare(name: str) -> None:
 
 
 def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) -> dict[str, float]:
-    """Measure images against a data set: all of it, but 10,000 images of it with a small extractor.
+    """Measure images against a data set; where a small classifier gives the features, against 10,000 of it at most.
 
     Images are 10 or more, finite, ``[num, channel, height, width]``, in [-1, 1]; or 8-bit levels, for Inception.
     ``steps``, such as ``1_step``, ends every name of a number. ``fid_alone`` leaves out all else of images, which takes
