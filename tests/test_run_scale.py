@@ -50,11 +50,11 @@ fidelity.INCEPTION = "https://example.org/inception-{}.pth"
 def place(project, tmp_path_factory):  # noqa: F811
     """A project with a packed data set and Inception weights, and the environment that says where they are."""
     folder = tmp_path_factory.mktemp("place")
-    made = stand_in("imagenet64", 60)
+    made = stand_in("imagenet64", 24)
     rows, numbers = made.pixels.flatten(1).numpy(), made.labels.numpy() + 1
     numbers[-1] = 1000  # so that there are as many classes
     np.savez(folder / "train_data_batch_1.npz", data=rows, labels=numbers)
-    assert list(fetch("imagenet64", folder, folder))[-1] == (60, 60)
+    assert list(fetch("imagenet64", folder, folder))[-1] == (24, 24)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save({}, folder / "none.pth")
@@ -78,7 +78,7 @@ def place(project, tmp_path_factory):  # noqa: F811
 @pytest.mark.slow
 def test_a_dry_run_goes_all_the_way_and_its_model_to_diffusers(place):
     project, environment = place  # noqa: F811
-    words = ["--dry", "num_samples=20", "milestone_every=2", "tensorboard=true"]
+    words = ["--dry", "num_samples=12", "milestone_every=2", "tensorboard=true"]
     done = run_command("small", *words, cwd=project, env=environment)
     assert done.returncode == 0, done.stderr
     assert "images/s=" in done.stderr
