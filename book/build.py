@@ -14,7 +14,9 @@ from pathlib import Path
 
 import finish
 import web_assets
-from execute import BUILD, ROOT, chapters, digest, execute, forget, kept, key, read_json, set_environment
+from execute import BUILD, ROOT, chapters, digest, execute, forget, kept, key, set_environment
+
+from ict_lib.files import read_json
 
 HTML = BUILD / "html"
 STATE = BUILD / "built_from.json"
@@ -76,6 +78,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. `make book` goes on with the chapters that had not ended.", file=sys.stderr)
         return 130
+    except RuntimeError as error:  # of npm
+        print(f"The book was not built: {error}", file=sys.stderr)
+        return 1
     if not done:
         return 1
     print(f"The book is ready after {time.monotonic() - began:.0f} s: {HTML / 'index.html'}")

@@ -25,6 +25,8 @@ from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import single_nb_execution
 from nbclient.exceptions import CellTimeoutError
 
+from ict_lib.files import cores, read_json
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 CACHE = BUILD / ".jupyter_cache"  # where Jupyter Book looks
@@ -39,12 +41,12 @@ SET = {
     "PYTHONPATH": str(ROOT),
     "PYTHONUTF8": "1",
     "IPYTHONDIR": str(BUILD / "ipython"),
+    "MATPLOTLIBRC": os.devnull,
     "JUPYTER_PREFER_ENV_PATH": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "NO_COLOR": "1",
 }
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-UNSET = ("MPLBACKEND", "MATPLOTLIBRC", "JUPYTER_PATH")
+UNSET = ("MPLBACKEND", "JUPYTER_PATH")
 
 
 def set_environment() -> None:
@@ -123,17 +125,9 @@ def key(page: str) -> str:
     return digest({*library, *read_too}, json.dumps([cells, settings.get("repository")], sort_keys=True))
 
 
-def read_json(path: Path) -> dict:
-    """Read a file that an earlier build left; empty where there is none."""
-    try:
-        return json.loads(path.read_text("utf8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def forget(keys: dict[str, str]) -> None:
     """Delete what the cache holds of pages whose key is not the one that they were executed with."""
-    cache, before = get_cache(CACHE), read_json(KEYS)
+    cache, before = get_cache(CACHE), read_json(KEYS) or {}
     fresh = {str(ROOT / f"{page}.ipynb") for page in keys if before.get(page) == keys[page]}
     for record in cache.list_cache_records():
         if record.uri not in fresh:
@@ -175,7 +169,7 @@ def side_by_side(pages: list[str]) -> Iterator[tuple[str, nbformat.NotebookNode,
     """Execute pages, as many at a time as there are cores; passes each on when it ends. SIGTERM interrupts too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["execute"]["timeout"]
-    with ProcessPoolExecutor(min(len(pages), CORES), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(len(pages), cores()), multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_page, page, timeout): page for page in pages}
         try:
             for future in as_completed(running):

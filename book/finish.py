@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 from bs4 import BeautifulSoup, Tag
-from execute import BUILD, ROOT, read_json
+from execute import BUILD, ROOT
 from PIL import Image
 from top import TIMES, add_top, repository
 from web_assets import node
+
+from ict_lib.files import read_json
 
 HTML = BUILD / "html"
 STATIC = HTML / "_static"
@@ -71,8 +73,6 @@ def write_formulas(pages: dict[Path, BeautifulSoup]) -> None:
 
 def mend(page: BeautifulSoup) -> None:
     """Correct names and roles: axe's rules name each of these."""
-    for element in page.select(".citation-list[role], .citation[role]"):
-        del element["role"]  # a list without items; an entry outside of a list of entries
     for element in page.select("summary[aria-label], .search-button__button[aria-label]"):
         del element["aria-label"]  # other words than those that are seen
     for cell in page.select("th"):
@@ -155,7 +155,7 @@ def finish() -> None:
     write_formulas(pages)
     said = {path.relative_to(HTML).as_posix(): texts(page) for path, page in pages.items()}
     (STATIC / "search_texts.js").write_text(f"const PAGE_TEXTS = {json.dumps(said, ensure_ascii=False)};\n", "utf8")
-    times, where = read_json(TIMES), repository()
+    times, where = read_json(TIMES) or {}, repository()
     for path, page in pages.items():
         add_top(page, path.relative_to(HTML).with_suffix("").as_posix(), times, where)
         mend(page)

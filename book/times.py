@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import torch
-from execute import CACHE, CORES, ROOT, chapters, read
+from execute import CACHE, ROOT, chapters, read
 from jupyter_cache import get_cache
 from top import TIMES
 
-from ict_lib.files import write_json
+from ict_lib.files import cores, write_json
 from ict_lib.scale.record import made_by
 
 
@@ -26,7 +26,7 @@ def main() -> int:
         print(f"refused: not executed yet: {', '.join(missing)}; make times executes all", file=sys.stderr)
         return 2
     machine = {name: value for name, value in made_by(torch.device("cpu")).items() if name != "device"}
-    write_json(TIMES, {**machine, "at_a_time": CORES, "seconds": {page: seconds[page] for page in pages}})
+    write_json(TIMES, {**machine, "at_a_time": cores(), "seconds": {page: seconds[page] for page in pages}})
     return 0
 
 

@@ -69,7 +69,9 @@ class Run:
 
     def __post_init__(self):
         check_types(self)
-        fits = len(self.name) <= 200 and re.fullmatch(r"(?!bench/?)[a-z0-9-]{1,100}(/[a-z0-9-]{1,100})*", self.name)
+        fits = len(self.name) <= 200 and re.fullmatch(
+            r"(?!bench(?:/|$))[a-z0-9-]{1,100}(/[a-z0-9-]{1,100})*", self.name
+        )
         rule = "lower-case words, digits and dashes, parted by slashes, 100 a part and 200 in all at most, not bench,"
         require(bool(fits), "name", self.name, rule)
         whole = bool(self.seeds) and all(type(seed) is int and 0 <= seed < 2**63 for seed in self.seeds)

@@ -1,7 +1,7 @@
 """Zero-shot editing: what a trained consistency model does to given images without being trained for it.
 
-Models, levels, generators and labels are as in :func:`edit`, which refuses wrong levels with a ValueError, as every
-function here does with images and masks of wrong shapes.
+Models, levels, generators and labels are as in :func:`edit`, which refuses wrong levels with a ValueError, as
+functions that say a shape do with another.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.sampling import falling, without_dropout
+from ict_lib.sampling import chain, falling, without_dropout
 
 
 @torch.no_grad()
@@ -51,14 +51,8 @@ def edit(
         ValueError: if ``sigmas`` is empty, does not fall or goes below the model's ``sigma_min``.
     """
     levels = falling(sigmas, model.sigma_min)
-    source = start.device if generator is None else generator.device
-    x = start
     with without_dropout(model):
-        for n, sigma in enumerate(levels):
-            spread = math.sqrt(sigma**2 - model.sigma_min**2) if n else sigma
-            noise = torch.randn(start.shape, generator=generator, device=source).to(start)
-            x = keep(model(x + spread * noise, sigma, label))
-    return x
+        return chain(model, start, levels, generator, label, keep=keep)
 
 
 def inpaint(

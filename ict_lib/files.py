@@ -27,6 +27,11 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 IDENTITY, RESULT, WEIGHTS = "identity.json", "result.json", "weights.safetensors"  # what a training leaves
 
 
+def cores() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Name the file in an error of the system, which does not say where a disk is full."""
@@ -98,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
 
 # YAML 1.1 asks for a point and a sign in 1e-4, which JSON leaves out; and it makes dates, which no field wants.
-_Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
+_Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, fits) for tag, fits in found if not tag.endswith(":timestamp")]
     for first, found in _Loader.yaml_implicit_resolvers.items()

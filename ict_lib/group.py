@@ -111,8 +111,9 @@ class Group(Alone):
         for number, leaf in enumerate(said[0]):
             if isinstance(leaf, Tensor) and leaf.is_meta:
                 mine = leaves[number] if self.rank == 0 else torch.empty(leaf.shape, dtype=leaf.dtype)
-                said[0][number] = mine.to(self.device).contiguous()
-                self._exchange(distributed.broadcast, said[0][number], self._first)
+                plain = mine.to(self.device).contiguous()
+                self._exchange(distributed.broadcast, plain, self._first)
+                said[0][number] = torch.empty_like(leaf, device=self.device).copy_(plain)  # laid out as in rank 0
         return tree_unflatten(*said)
 
     def wait(self) -> None:

@@ -1,7 +1,7 @@
 """Sampling in one step, or in as many as there are noise levels."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -43,7 +43,8 @@ def sample(
     labelled = (num,) if label is None else tuple(label.shape)
     require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")
     with without_dropout(model):
-        return _chain(model, (num, *shape), levels, generator, label, batch_size)
+        nothing = torch.zeros(num, *shape, device=next(model.parameters()).device)
+        return chain(model, nothing, levels, generator, label, batch_size)
 
 
 def falling(sigmas: Sequence[float], sigma_min: float) -> list[float]:
@@ -66,22 +67,21 @@ def without_dropout(model: ConsistencyModel) -> Iterator[None]:
             module.training = training
 
 
-def _chain(
+def chain(
     model: ConsistencyModel,
-    shape: tuple[int, ...],
-    levels: list[float],
-    generator: torch.Generator | None,
-    label: Tensor | None,
-    batch_size: int,
+    x: Tensor,
+    levels: Sequence[float],
+    generator: torch.Generator | None = None,
+    label: Tensor | None = None,
+    batch_size: int = 256,
+    keep: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
-    """Denoise pure noise, then add noise and denoise again for each further level."""
-    device = next(model.parameters()).device
-    source = device if generator is None else generator.device
-    x = torch.zeros(shape, device=device)
-    for i, sigma in enumerate(levels):
-        spread = sigma if i == 0 else math.sqrt(sigma**2 - model.sigma_min**2)
-        x = x + spread * torch.randn(shape, generator=generator, device=source).to(device)
+    """Add noise, denoise and ``keep``, for each falling level; at the first noise covers what is there."""
+    source = x.device if generator is None else generator.device
+    for n, sigma in enumerate(levels):
+        spread = math.sqrt(sigma**2 - model.sigma_min**2) if n else sigma
+        x = x + spread * torch.randn(x.shape, generator=generator, device=source).to(x)
         parts = x.split(batch_size)
         labels = [None] * len(parts) if label is None else label.split(batch_size)
-        x = torch.cat([model(part, sigma, some) for part, some in zip(parts, labels, strict=True)])
+        x = keep(torch.cat([model(part, sigma, some) for part, some in zip(parts, labels, strict=True)]))
     return x

@@ -346,6 +346,13 @@ def test_sigma_mid_is_free_within_the_runs_own_levels():
     assert run_from({"sigma_mid": 0.2, "recipe": {"sigma_max": 0.5}}).sigma_mid == 0.2
 
 
+def test_a_name_may_begin_as_another_word_or_as_a_number_does(tmp_path):
+    assert run_from({"name": "benchmark/bench"}).name == "benchmark/bench"
+    (tmp_path / "own.yaml").write_text("run: {name: 2e4-small, learning_rate: 1e-4, variants: {1e-4-lr: {}}}")
+    run = run_from(read_run(str(tmp_path / "own.yaml"), ["name=3e4-large"], tmp_path))
+    assert (run.name, run.learning_rate, list(run.variants)) == ("3e4-large", 1e-4, ["1e-4-lr"])
+
+
 def test_yamls_1e_4_is_text_and_the_message_says_so():
     with pytest.raises(ValueError, match=re.escape("write 0.0001")):
         run_from(yaml.safe_load("learning_rate: 1e-4"))

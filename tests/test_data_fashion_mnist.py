@@ -182,3 +182,12 @@ def test_it_is_fetched_from_a_server_on_this_machine(tmp_path, monkeypatch):
     (tmp_path / "data" / "FashionMNIST" / "raw" / f"{IMAGES}.gz").write_bytes(b"")
     with pytest.raises(OSError, match="fashion_mnist cannot be downloaded"):
         list(fetch("fashion_mnist", tmp_path / "data"))
+
+
+def test_a_cut_file_that_torchvision_takes_for_there_is_named_with_what_helps(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    raw.mkdir(parents=True, exist_ok=True)
+    for name in (*TEST_PART, LABELS, IMAGES):
+        (raw / name).write_bytes(b"\0\0\x08\x01\0\0\0\x09")
+    with pytest.raises(OSError, match=rf"{IMAGES} is damaged or cut short: .* Remove it, then"):
+        list(fetch("fashion_mnist", tmp_path))

@@ -350,9 +350,18 @@ def test_a_broken_photograph_is_named_and_can_be_replaced(photographs, data_root
     assert content(tmp_path / "t") == content(data_root)
 
 
+def test_what_is_packed_already_is_not_packed_again(photographs, data_root):
+    """As when the check of a finished file was stopped: the same command goes on with the check."""
+    before = (data_root / FILE).stat().st_mtime_ns
+    assert list(pack(photographs, data_root)) == [(24, 24)]
+    assert (data_root / FILE).stat().st_mtime_ns == before
+
+
 def test_what_cannot_be_packed_is_refused(photographs, data_root, tmp_path, monkeypatch):
+    other = shutil.copytree(photographs, tmp_path / "other")
+    (other / CLASSES[0] / f"{CLASSES[0]}_1.JPEG").unlink()
     with pytest.raises(ValueError, match=f"{data_root / FILE} is there already"):
-        list(pack(photographs, data_root))
+        list(pack(other, data_root))
     write_archives(tmp_path / "archives")
     next(pack(tmp_path / "archives", tmp_path / "t"))
     with pytest.raises(ValueError, match=f"{UNFINISHED} is the beginning of another data set"):

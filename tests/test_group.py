@@ -39,6 +39,7 @@ if mine.rank == 0:
     state = {"a": [image.to(memory_format=torch.channels_last), torch.tensor(7), torch.tensor([0.1])]}
     state["b"] = {3: (torch.tensor([True, False]), None, "text", 1e-300), "empty": torch.empty(0)}
 shared = mine.share(state)
+say(layout=shared["a"][0].stride())
 say(shared=repr(shared), again=mine.share("only rank 0 says this" if mine.rank == 0 else "nobody hears this"))
 say(gathered=[part.tolist() for part in mine.gather(torch.tensor([10 + mine.rank], dtype=torch.uint8))])
 
@@ -112,6 +113,7 @@ def test_all_get_what_rank_0_has_whatever_its_form(said):
     state["b"] = {3: (torch.tensor([True, False]), None, "text", 1e-300), "empty": torch.empty(0)}
     for one in said:
         assert one["shared"] == repr(state)
+        assert one["layout"] == list(image.to(memory_format=torch.channels_last).stride())  # RAdam's moments too
         assert one["again"] == "only rank 0 says this"
 
 

@@ -54,6 +54,11 @@ def test_trap_20_the_teachers_average_keeps_up_in_a_run_this_short(scale):
     assert 0 < short["mu0"] < 1e-5
 
 
+def test_a_run_file_without_a_name_becomes_a_study_too(tmp_path):
+    (tmp_path / "own.yaml").write_text("run: {preset: ICT}")
+    assert run_from(asked(str(tmp_path / "own.yaml"), [], chapter="weighting")).name == "weighting"
+
+
 def test_a_chapters_study_is_that_of_the_changed_run():
     run = run_from(asked("fashion-mnist/ict", ["steps=2000"], chapter="teacher"))
     ema = variants_of(run)["ict-ema"]

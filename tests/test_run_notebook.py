@@ -16,11 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from nbclient.exceptions import DeadKernelError
 
 from ict_lib.__main__ import main
 from ict_lib.config import run_from
 from ict_lib.files import read_lines
-from ict_lib.run.notebook import asked
+from ict_lib.run.notebook import asked, why
 from ict_lib.training import Training, train
 from ict_lib.training.measuring import evaluate
 
@@ -206,6 +207,12 @@ def test_refusing_takes_less_than_five_seconds_as_nothing_is_loaded(project):
     done = run_command("digits/ict", "stpes=10", cwd=project)
     assert time.monotonic() - started < 5
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_kernel_that_did_not_start_is_not_called_killed():
+    said = why(RuntimeError("Kernel didn't respond in 60 seconds"))
+    assert said == "the kernel did not start: Kernel didn't respond in 60 seconds"
+    assert why(DeadKernelError("Kernel died")).startswith("the kernel was killed")
 
 
 # What a run leaves, and what a failure leaves

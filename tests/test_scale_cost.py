@@ -117,6 +117,11 @@ def test_disk_of_ict_on_cifar10():
     assert found["data set"] == data_bytes("cifar10") == 50_000 * 3080
 
 
+def test_each_training_of_a_study_leaves_its_weights():
+    study = replace(CIFAR10, seeds=[0, 1], variants={"a": {}, "b": {"recipe": {"dropout": 0.0}}, "c": {}})
+    assert disk(study, COUNTED)["weights"] == 6 * WEIGHTS
+
+
 def test_cts_teacher_has_weights_of_its_own_in_memory_and_on_disk():
     ct = replace(CIFAR10, recipe=CT)
     assert memory(ct, COUNTED).always["teacher"] == WEIGHTS

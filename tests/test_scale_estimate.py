@@ -24,7 +24,7 @@ LPIPS = replace(CT, distance="lpips")
 
 
 def plan(data="cifar10", recipe=ICT, devices=8, memory=10 * 10**9, disk=10**6, compile=False, flops=10**9):
-    run = Run(data=data, recipe=recipe, processes=devices, compile=compile, device="cpu")
+    run = Run(data=data, recipe=recipe, processes=devices, compile=compile)
     sizes = Memory({"weights": memory}, {"backward pass": 0}), {"weights": disk, "data set": 10**18}
     return Plan(run, Passes(1, flops, 0, 1, 0, 1, 1), *sizes, {})
 
@@ -90,6 +90,14 @@ def test_devices_are_counted(tmp_path, monkeypatch):
     assert "devices: this machine has 0 of the 8 CUDA devices" in missing(plan(), tmp_path)
     devices_of(monkeypatch, 24 * 10**9)
     assert of_topic(missing(plan(), tmp_path), "devices") == []
+
+
+def test_who_asks_for_cpus_lacks_no_devices_and_no_memory_of_theirs(tmp_path, monkeypatch):
+    asked = plan(memory=25 * 10**9)
+    asked = replace(asked, run=replace(asked.run, device="cpu"))
+    assert of_topic(missing(asked, tmp_path), "devices") == []
+    devices_of(monkeypatch, 24 * 10**9)
+    assert of_topic(missing(asked, tmp_path), "memory") == []
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "xpu"])

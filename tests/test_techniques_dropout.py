@@ -195,6 +195,15 @@ def test_the_gradient_is_dropped_where_the_value_is():
     assert torch.equal(x.grad, y.detach())
 
 
+def test_models_of_which_one_does_not_train_are_refused():
+    (student, images), (teacher, _) = model_of("mlp"), model_of("mlp")
+    with (
+        pytest.raises(ValueError, match=r"layers with dropout is \[\d, 0\]: as many in each model"),
+        shared_mask(None, images, None, student, teacher.eval()),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("layer", [nn.Dropout(0.3), nn.Dropout2d(0.3)])
 def test_dropout_that_draws_its_own_mask_is_refused(layer):
     model = Drop()

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -71,6 +72,12 @@ def test_a_training_begun_anew_takes_the_place_of_the_old_one(tmp_path):
         save(tmp_path, step, state(step))
     save(tmp_path, 500, state(500))
     assert load_latest(tmp_path)["step"] == 500
+
+
+def test_a_file_of_another_name_is_none_of_ours(tmp_path):
+    path = save(tmp_path, 3, {"a": 1})
+    shutil.copy(path, tmp_path / "step-000000009 (copy).ckpt")
+    assert (newest(tmp_path), load_latest(tmp_path)) == (path, {"a": 1})
 
 
 def test_saving_a_step_twice_keeps_the_second(tmp_path):

@@ -83,6 +83,31 @@ def test_a_training_leaves_these_files(tmp_path):
     assert read_result(tmp_path)["result"] == training.last.result()
 
 
+def test_who_was_refused_holds_the_folder_no_longer(tmp_path):
+    """Though whoever catches the error, as a notebook does, keeps its traceback, and the training in it."""
+    train(small(), folder=tmp_path).close()
+    with pytest.raises(ValueError, match="made with other settings") as kept:
+        train(small(batch_size=4), folder=tmp_path)
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", HOLD.format(str(tmp_path))], cwd=ROOT, input=b"\n", check=False
+        ).returncode
+        == 0
+    )
+    assert kept
+
+
+def test_pictures_of_another_name_are_none_of_ours(tmp_path):
+    begun = train(small(checkpoint_every=1), folder=tmp_path)
+    next(begun)
+    begun.close()
+    (tmp_path / "looks").mkdir()
+    for name in ("step-000000100 (copy).png", "step-000000100.png"):
+        (tmp_path / "looks" / name).touch()
+    train(small(checkpoint_every=1), folder=tmp_path).close()
+    assert [path.name for path in (tmp_path / "looks").iterdir()] == ["step-000000100 (copy).png"]
+
+
 def test_a_finished_training_is_recognised_and_another_is_refused(tmp_path):
     assert finished(tmp_path, identity(small(), 0)) is None
     training = train(small(), folder=tmp_path)

@@ -17,7 +17,7 @@ import torch
 from ict_lib.files import read_lines
 from ict_lib.training import Metrics, launch, train
 from ict_lib.training.folder import METRICS
-from ict_lib.training.launch import LOG, WorkerError
+from ict_lib.training.launch import LOG
 from tests.launch_workers import CASES, LONG, outcome, weights
 from tests.test_training_loop import small
 
@@ -81,7 +81,7 @@ def by_two_and_error(tmp_path_factory):
     """What each of two processes got in each of the cases, and the error with which that ended."""
     folder = tmp_path_factory.mktemp("by_two")
     training = launch(pair(), folder=folder, processes=2, program="tests.launch_workers")
-    with pytest.raises(WorkerError) as caught:
+    with pytest.raises(RuntimeError) as caught:
         list(training)
     assert list(training) == []
     assert not below()
@@ -148,9 +148,8 @@ def test_a_process_whose_weights_have_changed_stops_all_at_the_next_checkpoint(b
 def test_an_error_arrives_with_rank_and_traceback_and_is_not_tried_again(by_two_and_error):
     _, error, starts = by_two_and_error
     assert str(error).startswith("rank 1 failed: KeyError('a mistake of rank one')\nTraceback")
-    assert (error.rank, error.message) == (1, "KeyError('a mistake of rank one')")
-    assert "launch_workers.py" in error.traceback
-    assert "in all_cases" in error.traceback
+    assert "launch_workers.py" in str(error)
+    assert "in all_cases" in str(error)
     assert starts == ["started\n"] * 2
 
 
@@ -315,7 +314,7 @@ def test_more_kills_than_restarts_are_an_error_that_names_the_signal(tmp_path):
 
     training = launch(long_run(), 0, tmp_path, 2, max_restarts=0)
     threading.Thread(target=kill, daemon=True).start()
-    with pytest.raises(WorkerError, match=r"(?s)torchrun failed: exit code 1\n.*SIGKILL"):
+    with pytest.raises(RuntimeError, match=r"(?s)torchrun failed: exit code 1\n.*SIGKILL"):
         next(training)
     assert not below()
 
@@ -334,6 +333,11 @@ def test_more_kills_than_restarts_are_an_error_that_names_the_signal(tmp_path):
 def test_what_cannot_work_is_refused_at_once(tmp_path, changes, options, said):
     with pytest.raises(ValueError, match=said):
         launch(pair(**changes), **{"folder": tmp_path, **options})
+
+
+def test_a_line_that_is_no_record_is_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"note": "by hand"}\n')
+    assert launch(long_run(), 0, tmp_path, 2).step == 0
 
 
 @pytest.mark.parametrize("how", ["of the run", "of the call"])

@@ -107,13 +107,14 @@ def _load_or_download(entry: Entry, root: Path) -> "Dataset":
     """Load a data set; where that fails, torchvision downloads what is missing, with its progress bar."""
     try:
         return entry.load(root)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as first:
         from torchvision import datasets  # seconds
 
         try:
             getattr(datasets, entry.torchvision)(root, download=True)
-        except (OSError, RuntimeError) as error:
-            raise OSError(f"{entry.name} cannot be downloaded into {root}: {error}") from None
+        except (OSError, RuntimeError, ValueError) as error:
+            damaged = f"; {first}" if isinstance(first, ValueError) else ""  # it says what to remove
+            raise OSError(f"{entry.name} cannot be downloaded into {root}: {error}{damaged}") from None
     return entry.load(root)
 
 

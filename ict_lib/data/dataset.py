@@ -62,8 +62,7 @@ class Dataset:
         """Gather images by indices, int64 ``[batch]``: floating point ``[batch, channel, height, width]``, in [-1, 1].
 
         They stay where the data are without a device. The generator draws which of them are flipped, if the data set
-        allows that; without one none is. The result depends on the indices and on the generator's state alone. An index
-        out of range is an IndexError.
+        allows that; without one none is. The result depends on the indices and on the generator's state alone.
         """
         here = indices.cpu() if self.stored else indices.to(self.pixels.device, non_blocking=True)
         rows = self._read(here) if self.stored else self.pixels[here]

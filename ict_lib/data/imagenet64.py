@@ -72,7 +72,7 @@ def pack(folder: Path, root: Path) -> Iterator[tuple[int, int]]:
     """Pack what `imagenet64_sources.source_of` finds in a folder; iterate over the result to run it.
 
     It yields the images so far, those of an earlier start included, and in all. It may be stopped at any moment: the
-    same call goes on with the stretches whose checksum does not yet hold.
+    same call goes on with the stretches whose checksum does not yet hold. What is finished is not packed again.
 
     If another data set is there, finished or not, or an image cannot be read, there is a ValueError; if there is too
     little space, or a file cannot be written, an OSError.
@@ -80,6 +80,9 @@ def pack(folder: Path, root: Path) -> Iterator[tuple[int, int]]:
     from ict_lib.data.imagenet64_sources import source_of  # needs Pillow and torchvision, which training does not
 
     source, path = source_of(folder), root / UNFINISHED
+    if _is_packed(source, root / FILE):
+        yield len(source.labels), len(source.labels)
+        return
     at = _begin(source, path)
     torn = _torn(_open(path)[0])
     done = len(source.labels) - int(np.diff(source.stops, prepend=0)[torn].sum())
@@ -116,6 +119,15 @@ def _torn(found: dict[str, Tensor]) -> list[int]:
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         right = list(pool.map(whole, pieces, found["sums"].tolist()))
     return [number for number, holds in enumerate(right) if not holds]
+
+
+def _is_packed(source: Source, path: Path) -> bool:
+    """Tell whether a source is packed already, as far as the head of a finished file says."""
+    head, _ = _head(source)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
 
 
 def _begin(source: Source, path: Path) -> int:

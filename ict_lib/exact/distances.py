@@ -77,8 +77,8 @@ def nearest_ratio(samples: Tensor, data: Tensor, most: int = 2000) -> float:
     """Median distance from a sample to its nearest datum, over that from a datum to its nearest other; copies have 0.
 
     Fresh data have 1, about; so a model that has learned the data by heart shows, which no other distance tells.
-    Infinite if half of the data are twice there, and a sample is not. The nearest datum is sought of the first ``most``
-    samples, and of as many of the data, two or more, spread over all.
+    Infinite if half of the data are twice there and the samples are not, and no number if they are. The nearest datum
+    is sought of the first ``most`` samples, and of as many of the data, two or more, spread over all.
     """
     data, samples = _two_sets(data, samples, least=2)
     chosen = torch.linspace(0, len(data) - 1, min(most, len(data)), dtype=torch.float64).round().long()

@@ -86,6 +86,8 @@ def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: 
                 board.add(metrics.line())
     finally:
         training.close()
+        if board:
+            board.close()
 
 
 def _measured_as_asked(place: Path, run: Run, seed: int, data: Dataset) -> bool:

@@ -28,12 +28,14 @@ def check_needs(run: Run, folder: Path, done: bool = False) -> None:
 
     The folder, of its results, need not exist; a run that is ``done`` is trained already, and only read. An ``OSError``
     names a missing file, with the command that makes it, or a full disk; a ``ValueError`` network and data that do not
-    fit, a missing device or package, or what :func:`lacking` finds.
+    fit, a missing device, package or copy of published weights, or what :func:`lacking` finds.
     """
     check_network(run)
     check_device(run.device, 1 if done else run.processes)
     if run.recipe.distance == "lpips":
         require_package("lpips", "distance lpips")
+    if run.tensorboard:
+        require_package("tensorboard", "tensorboard=true")
     for variable in ("ICT_VGG16", "ICT_INCEPTION"):  # copies of published weights
         named = os.environ.get(variable)
         require(not named or Path(named).expanduser().is_file(), variable, named, "a file, or no such variable,")

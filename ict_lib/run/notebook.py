@@ -15,6 +15,7 @@ from ict_lib.run.chapter import study_of
 from ict_lib.run.needs import check_needs
 
 DRY_STEPS, DRY_IMAGES = 3, 100
+FAILED = "failed.ipynb"  # a notebook with its error
 
 
 def main(given: argparse.Namespace) -> int:
@@ -31,7 +32,8 @@ def main(given: argparse.Namespace) -> int:
     try:
         notebook = execute_notebook(values, run)
     except RuntimeError as error:
-        print(f"failed: {error} (runs/{run.name}/failed.ipynb shows where)", file=sys.stderr)
+        where = f" (runs/{run.name}/{FAILED} shows where)" if (results_folder(run.name) / FAILED).is_file() else ""
+        print(f"failed: {error}{where}", file=sys.stderr)
         return 1
     except Stopped as stop:
         without = " without ANEW=1 (--anew)" * given.anew
@@ -49,7 +51,7 @@ def asked(name: str, changes: list[str], dry: bool = False, chapter: str = "") -
     """
     own, values = (read_run(name, some, project_root()) for some in ([], changes))
     if chapter:
-        named = {"name": values["name"]} if values["name"] != own["name"] else {}
+        named = {"name": values["name"]} if values.get("name") != own.get("name") else {}
         values |= study_of(values, chapter) | named
     return values | shortened(run_from(values)) if dry else values
 
@@ -130,7 +132,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
     running, source = folder / "running.ipynb", str(root / run.notebook)
     options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
-    (folder / "failed.ipynb").unlink(missing_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
     try:
         with naming(running), hearing(ask):
             papermill.execute_notebook(source, str(running), {"run": values}, **options, **shown)
@@ -141,7 +143,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
             line = error.evalue if stopped else "stopped: the same command goes on where it was"
             raise Stopped(line, *asked[:1]) from None
         if running.is_file():
-            running.replace(folder / "failed.ipynb")
+            running.replace(folder / FAILED)
         raise RuntimeError(why(error)) from error
     finally:
         if kernel.has_kernel:
@@ -155,6 +157,8 @@ def why(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if hasattr(error, "ename"):  # of a cell
         return f"{error.ename}: {' '.join(error.evalue.split())}"
+    if type(error).__name__ != "DeadKernelError":
+        return f"the kernel did not start: {' '.join(str(error).split())}"
     return "the kernel was killed, as the system does who takes the last memory: a smaller micro_batch takes less"
 
 

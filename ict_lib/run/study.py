@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -81,7 +80,8 @@ def execute_study(run: Run) -> Study:
         for place, row in rows.items()
         if row["settings"] == settings.get(place) and code in (None, row["code"])
     }
-    missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings_of(run)[place][1], place))
+    seeds = {place: seed for place, (_, seed) in trainings_of(run).items()}
+    missing = sorted(settings.keys() - rows.keys(), key=lambda place: (seeds[place], place))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
     _write(folder, run, rows)
     with files.hearing(_stop):
@@ -112,7 +112,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Train, a seed of all variants before the next seed, and yield each row as it is there."""
-    workers = (os.cpu_count() or 1) if pick_device(run.device).type == "cpu" else 1
+    workers = files.cores() if pick_device(run.device).type == "cpu" else 1
     context, each = multiprocessing.get_context("spawn"), None if run.is_preview else 1  # one peak of memory each
     with ProcessPoolExecutor(workers, context, initializer=_heed, max_tasks_per_child=each) as pool:
         waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}

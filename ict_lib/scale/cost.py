@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ict_lib.config import Run
+from ict_lib.config import Run, trainings_of
 from ict_lib.data import DATASETS
 from ict_lib.objective import distance_between
 from ict_lib.sampling import sample
@@ -159,12 +159,12 @@ def memory(run: Run, passes: Passes) -> Memory:
 
 def disk(run: Run, passes: Passes) -> dict[str, int]:
     """Say what a run has on the disk at the most, part -> bytes: a checkpoint is written before the oldest goes."""
-    one, seeds = checkpoint_bytes(run, passes), len(run.seeds)
+    one, seeds, trainings = checkpoint_bytes(run, passes), len(run.seeds), len(trainings_of(run))
     milestones = -(-run.steps // run.milestone_every) if run.milestone_every else 0
     return {
         "newest checkpoints": (KEEP * seeds + 1) * one,
         "milestones": milestones * seeds * one,
-        "weights": (2 if run.measure_every else 1) * seeds * FLOAT * passes.parameters,  # the last, and the best
+        "weights": (2 if run.measure_every else 1) * trainings * FLOAT * passes.parameters,  # the last, and the best
         "data set": data_bytes(run.data),
     }
 

@@ -16,6 +16,7 @@ from ict_lib.files import project_root
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.run.needs import check_device, lacking, standing
 from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
+from ict_lib.training.model import pick_device
 
 DAY = 24 * 3600
 CPU = 1e15  # floating-point operations that a CPU does in a few hours: a run of no more needs no other device
@@ -124,6 +125,8 @@ def _devices(plan: Plan) -> Iterator[str]:
     """Compare the CUDA devices with what is asked for."""
     if wrong := fault(lambda: check_device(plan.run.device, plan.run.processes)):
         yield wrong
+        return
+    if plan.run.device == "cpu" or pick_device(plan.run.device).type not in ("cpu", "cuda"):
         return
     here = torch.cuda.device_count()
     if here < plan.run.processes and plan.flops > CPU:

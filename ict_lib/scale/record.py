@@ -1,7 +1,6 @@
 """The record of a device's speed: ``runs/bench/<device>.json``, written after each case, read by the book."""
 
 import json
-import os
 import platform
 import re
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ict_lib.files import project_root, write_json
+from ict_lib.files import cores, project_root, write_json
 from ict_lib.training.surroundings import code_hash, commit, device_name, versions
 
 COLUMNS = {
@@ -35,7 +34,7 @@ def made_by(device: torch.device) -> dict[str, Any]:
     return {
         "device": device_name(device),
         "processor": found[1].strip() if found else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "versions": versions(),
         "commit": commit(),
         "code": code_hash(),

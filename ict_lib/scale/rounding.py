@@ -130,6 +130,7 @@ def of_run(name: str, samples: int = 256, device: str = "auto") -> dict[str, Any
     training draws.
     """
     place, generator = pick_device(device), torch.Generator().manual_seed(0)
+    place = torch.device("cpu") if place.type == "mps" else place  # which has no float64
     run, model = read(name).run, arrange(trained_model(name).to(place))
     data, recipe = load_dataset(run.data), run.recipe
     chosen = torch.randint(len(data), (samples,), generator=generator)

@@ -52,7 +52,7 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float) -> Tensor:
         Distances, data units.
 
     Raises:
-        ValueError: if ``c <= 0``.
+        ValueError: if not ``1e-18 <= c <= 1e18``.
     """
     require(1e-18 <= c <= 1e18, "c", c, "a positive number, without which x = y has no gradient, 1e-18 to 1e18,")
     n = squared_l2(x, y)

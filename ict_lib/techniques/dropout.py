@@ -53,9 +53,12 @@ def shared_mask(
         models: of one architecture, ``model(x, sigma, label)``.
 
     Raises:
-        ValueError: if a model has dropout of another kind than :class:`Dropout`.
+        ValueError: if a model has dropout of another kind than :class:`Dropout`, or not all are in training mode.
     """
-    alike = list(zip(*map(layers_of, dict.fromkeys(models)), strict=True))  # each layer, in all models
+    layers = [layers_of(model) for model in dict.fromkeys(models)]
+    counts = [len(each) for each in layers]
+    require(len(set(counts)) <= 1, "layers with dropout", counts, "as many in each model: all train, or all in eval,")
+    alike = list(zip(*layers, strict=True))  # each layer, in all models
     if {layers[0].place and layers[0].place.given for layers in alike} - {x.shape[1:]}:
         find_places(models[0], x, label)
     for layers in sorted(alike, key=lambda layers: layers[0].place.turn):

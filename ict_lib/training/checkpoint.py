@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ def save(folder: Path, step: int, state: dict[str, Any], milestone: bool = False
     content = buffer.getbuffer()
     path = folder / f"step-{step:09d}{MILESTONE if milestone else ''}.ckpt"
     write_atomically(path, hashlib.sha256(content).digest(), content)
-    written = sorted(folder.glob("step-*.ckpt"))
+    written = _written(folder)
     mine = written.index(path)
     passing = [other for other in written[: mine + 1] if not other.stem.endswith(MILESTONE)]
     for other in [*passing[:-KEEP], *written[mine + 1 :], *folder.glob(".step-*")]:  # the last: of who was killed
@@ -69,7 +70,12 @@ def _copy(value: Any) -> Any:
 
 def newest(folder: Path | None) -> Path | None:
     """Return the newest checkpoint's file, or None where there is none."""
-    return max(folder.glob("step-*.ckpt"), default=None) if folder else None
+    return max(_written(folder), default=None) if folder else None
+
+
+def _written(folder: Path) -> list[Path]:
+    """Return the files of all checkpoints, the newest last."""
+    return sorted(path for path in folder.glob("step-*.ckpt") if re.fullmatch(rf"step-\d+({MILESTONE})?", path.stem))
 
 
 def step_of(path: Path) -> int:
@@ -97,12 +103,12 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
 
     A damaged one is named in a warning and passed over.
     """
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+    for path in reversed(_written(folder)):
         with io.BufferedReader(_Content(path)) as content:
             if hashlib.file_digest(content, "sha256").digest() == content.raw.digest:
                 content.seek(0)
                 return torch.load(content, map_location="cpu", weights_only=True)
-        warnings.warn(f"{path} is damaged (its checksum differs): the checkpoint before it is used", stacklevel=2)
+        warnings.warn(f"{path} is damaged (its checksum differs): passed over", stacklevel=2)
     return None
 
 
@@ -122,6 +128,6 @@ class _Content(io.FileIO):
 
 def clear(folder: Path, milestones: bool = False) -> None:
     """Delete the checkpoints, and the milestones too if that is asked for."""
-    for path in [*folder.glob("step-*.ckpt"), *folder.glob(".step-*")]:
+    for path in [*_written(folder), *folder.glob(".step-*")]:
         if milestones or not path.stem.endswith(MILESTONE):
             path.unlink()

@@ -74,7 +74,7 @@ class TrainingFolder:
         missing = last and not (kept and kept[-1]["step"] == step)
         lines = [*kept, Metrics(**last).line()] if missing else kept
         files.write_atomically(self.path / METRICS, files.json_lines(lines))
-        for look in (self.path / LOOKS).glob("step-*.png"):
+        for look in (self.path / LOOKS).glob("step-" + 9 * "[0-9]" + ".png"):
             if int(look.stem.removeprefix("step-")) > step:
                 look.unlink()
 

@@ -31,14 +31,6 @@ FAILURE, LOG, JOB = "failure.json", "processes.log", "job.json"  # in the folder
 CALLER = "ICT_CALLER"  # environment variable: the process without which the others shall not go on
 
 
-class WorkerError(RuntimeError):
-    """A process failed: its ``rank``, its ``message`` and its ``traceback``, as text."""
-
-    def __init__(self, rank: int | None, message: str, traceback: str):
-        super().__init__(f"{'torchrun' if rank is None else f'rank {rank}'} failed: {message}\n{traceback}")
-        self.rank, self.message, self.traceback = rank, message, traceback
-
-
 def launch(
     run: Run,
     seed: int | None = None,
@@ -164,7 +156,7 @@ class Launched(Iterator[Metrics]):
             folder.release()
         newest = checkpoint.newest(self.place)
         step = self.run.steps if done else checkpoint.step_of(newest) if newest else 0
-        lines = [line for line in read_lines(self.place / METRICS) if line["step"] <= step]
+        lines = [line for line in read_lines(self.place / METRICS) if line.get("step", step + 1) <= step]
         self.last = Metrics.of_line(lines[-1]) if lines else None
         self.step = step if done else self.last.step if self.last else 0
         return done
@@ -187,7 +179,7 @@ class Launched(Iterator[Metrics]):
         state = self._state_of_metrics()
         if state is not None and state != self._seen:
             self._seen, lines = state, read_lines(self.place / METRICS)
-            self._waiting.extend(Metrics.of_line(line) for line in lines if line["step"] > self.step)
+            self._waiting.extend(Metrics.of_line(line) for line in lines if line.get("step", 0) > self.step)
 
     def _state_of_metrics(self) -> tuple[int, int, int] | None:
         """Return what changes whenever the file does, also twice within one tick of the disk's clock."""
@@ -223,10 +215,10 @@ class Launched(Iterator[Metrics]):
         # A store of its own for each start: in a shared one processes would look for those before them.
         return os.environ | own | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
-    def _failure(self) -> WorkerError:
-        """Read what a process has left, or else the end of the log."""
+    def _failure(self) -> RuntimeError:
+        """Say what a process has left, its rank, message and traceback; or else the end of the log."""
         left = read_json(self.place / FAILURE) or {}
         if {"rank", "message", "traceback"} <= left.keys():
-            return WorkerError(left["rank"], left["message"], left["traceback"])
+            return RuntimeError(f"rank {left['rank']} failed: {left['message']}\n{left['traceback']}")
         text = (self.place / LOG).read_text("utf8", errors="replace")
-        return WorkerError(None, f"exit code {self._torchrun.returncode}", text[-4000:])
+        return RuntimeError(f"torchrun failed: exit code {self._torchrun.returncode}\n{text[-4000:]}")

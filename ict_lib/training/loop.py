@@ -74,8 +74,12 @@ class Training(Iterator[Metrics]):
         self._closed = self._interrupted = self._measuring = False
         self.place = Path(folder) if folder else None
         self.folder = TrainingFolder(self.place, run, self.seed) if folder and self.group.rank == 0 else None
-        if folder or self.group.processes > 1:
-            self._begin(resume)
+        try:
+            if folder or self.group.processes > 1:
+                self._begin(resume)
+        except BaseException:  # its traceback keeps this object, and with it the folder
+            self.close()
+            raise
 
     def __len__(self) -> int:
         """Return how many records are still to come."""
@@ -114,9 +118,11 @@ class Training(Iterator[Metrics]):
     def close(self) -> None:
         """End the iteration, and let others write to the folder."""
         self._closed = True
-        self._writer.wait()
-        if self.folder:
-            self.folder.release()
+        try:
+            self._writer.wait()
+        finally:
+            if self.folder:
+                self.folder.release()
 
     def _learner(self) -> Learner:
         """Build the models and their optimizer."""
@@ -152,6 +158,7 @@ class Training(Iterator[Metrics]):
             if self.group.asked:
                 self._stop()
             self._save()
+            self._writer.wait()  # before others hear of it, and end this process
             raise
         finally:
             self._measuring = False

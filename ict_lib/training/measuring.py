@@ -34,8 +34,9 @@ def evaluate(training: "Training", steps_taken: int) -> dict[str, float]:
     run, average, data, group, found = training.run, training.average, training.data, training.group, {}
     if training.passed(run.evaluate_every, steps_taken):
         found |= quick(average, data, run.recipe.sigma_max, QUICK + training.seed, group)
-        images = draw(average, data, LOOK, (run.recipe.sigma_max,), 0, group)
-        if group.rank == 0 and training.place and images.ndim == 4:
+        drawable = training.place and len(data.shape) == 3
+        images = draw(average, data, LOOK, (run.recipe.sigma_max,), 0, group) if drawable else ()
+        if len(images):  # in rank 0
             write_picture(training.place / LOOKS / f"step-{training.step:09d}.png", images, columns=20)
     if training.done or training.passed(run.measure_every, steps_taken):
         full = measure_fully(average, data, run, training.seed, group, on_the_way=not training.done)

@@ -89,9 +89,12 @@ def _opened(*models: ConsistencyModel) -> Iterator[None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Turn ``auto`` into the accelerator of this machine, or the CPU."""
+    """Turn ``auto`` into the accelerator of this machine, or the CPU; a CUDA device becomes this process's own."""
     if name != "auto":
-        return torch.device(name)
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is not None and torch.cuda.is_available():
+            torch.cuda.set_device(device)  # whom synchronising, peak memory and Inception ask for
+        return device
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
