@@ -348,6 +348,7 @@ def test_a_new_sigma_changes_two_steps_alone_and_new_noise_all(project, browser)
 @pytest.mark.browser
 def test_what_is_rubbed_out_is_filled_in_and_the_rest_stays(project, browser):
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     mount(browser, LiveModel(small(), "repair"))
     missing = "return document.querySelectorAll('.ict-missing').length"
@@ -362,6 +363,10 @@ def test_what_is_rubbed_out_is_filled_in_and_the_rest_stays(project, browser):
     assert browser.execute_script(missing) == 2
     label = browser.find_element("css selector", ".ict-editor").get_attribute("aria-label")
     assert "2 pixels rubbed out; row 3, column 2, rubbed out" in label
+    spoken = "return document.querySelector('[role=status]').textContent"
+    WebDriverWait(browser, 60).until(
+        lambda _: browser.execute_script(spoken) == "2 pixels rubbed out; row 3, column 2, rubbed out"
+    )
     assert browser.execute_script(PIXELS) != whole
     editor = browser.find_element("css selector", ".ict-editor")
     drag(browser, editor, (0.06, 0.94), (0.94, 0.94))  # along the last row

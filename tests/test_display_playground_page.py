@@ -171,6 +171,23 @@ def test_switches_change_the_recipe_and_refuse_what_is_none(browser, page):
     assert field.get_property("value") == "0.9"
 
 
+def test_the_first_click_after_typing_counts(browser, page):
+    """Leaving a field applies it while the button is pressed already, so it must be the same button when released."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page()
+    browser.find_element("css selector", ".ict-switches summary").click()
+    for label, text, asked in (("seed", "5", "seed=5"), ("mu0", "0.5", "left=CT,mu0:0.5")):
+        field = browser.find_element("xpath", f"//label[span[normalize-space()='{label}']]/input")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text)
+        ActionChains(browser).click(button(browser, "Play")).perform()
+        wait(browser, lambda now: int(now["step"]) > 0, seconds=60)
+        press(browser, "Pause")
+        wait(browser, lambda now, asked=asked: now["playing"] == "false" and asked in now["hash"], seconds=60)
+
+
 def test_a_reader_paints_data_with_pointer_and_keys(browser, page):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -189,8 +206,16 @@ def test_a_reader_paints_data_with_pointer_and_keys(browser, page):
     canvas.send_keys(Keys.ARROW_DOWN, Keys.SPACE)
     assert "painted" in shown(browser)["status"]
     assert shown(browser)["hash"] != painted["hash"]
+    press(browser, "Step")
+    stepped = wait(browser, lambda now: now["step"] == "1")
+    browser.execute_script("arguments[0].dispatchEvent(new PointerEvent('pointerup'))", canvas)  # pressed elsewhere
+    assert shown(browser)["step"] == stepped["step"]
     press(browser, "Play")
     wait(browser, lambda now: int(now["step"]) > 50)
+    press(browser, "Clear the board")
+    assert "The board is empty" in shown(browser)["status"]
+    canvas.send_keys(Keys.SPACE, Keys.SPACE)
+    assert "The board is empty" in shown(browser)["status"]
 
 
 def test_a_tour_is_one_click_and_has_an_address(browser, page):
@@ -227,6 +252,8 @@ def test_what_is_copied_is_shown_too(browser, page):
 
 
 def test_a_wrong_address_is_said_and_the_rest_of_it_kept(browser, page):
+    page("tour=constructor")  # which an object has of itself
+    assert browser.find_elements("css selector", ".ict-tours > details[open]") == []
     page("seed=x&data=spiral&left=nobody")
     now = shown(browser)
     assert "seed is x" in now["status"]

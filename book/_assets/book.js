@@ -7,6 +7,7 @@ const reach = () => {
 };
 addEventListener("load", reach);
 addEventListener("resize", reach);
+addEventListener("toggle", reach, true); // of a fold, which does not bubble: closed, nothing in it has a width
 
 // On paper the theme is light, and all answers are open, also those of which one closes another; afterwards all is as it was.
 const page = document.documentElement;

@@ -82,7 +82,7 @@ function buildEraser(title, [, height, width], known, changed) {
   const picture = svg("svg", { class: "ict-picture ict-editor", viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "application" });
   picture.dataset.lmSuppressShortcuts = "true"; // in JupyterLab the arrow keys would leave the cell
   const help = "arrow keys move the frame, the space bar rubs the pixel out or brings it back";
-  let [cursor, rubbing] = [0, null];
+  let [cursor, rubbing, said] = [0, null, ""];
   place.append(html("div", "ict-title", title), picture);
   const set = (i, value) => { if (known[i] !== value) { known[i] = value; changed(); } };
   const under = (event) => {
@@ -124,9 +124,10 @@ function buildEraser(title, [, height, width], known, changed) {
     picture.replaceChildren(...pixels, svg("rect", frame));
     const state = known[cursor] ? "known" : "rubbed out";
     const spot = `row ${frame.y + 1}, column ${frame.x + 1}, ${state}`;
-    picture.setAttribute("aria-label", `${title}: ${known.filter((one) => !one).length} pixels rubbed out; ${spot}; ${help}`);
+    said = `${known.filter((one) => !one).length} pixels rubbed out; ${spot}`;
+    picture.setAttribute("aria-label", `${title}: ${said}; ${help}`);
   };
-  return { place, draw };
+  return { place, draw, told: () => said };
 }
 
 // An image that the model drew, rubbed out by the reader and filled in by the model, several times from different noise.
@@ -159,7 +160,7 @@ function repairView(live, spec, later) {
     button("New noise", () => { seed += 1; later(); }),
     button("Bring all back", () => { fill(() => true); later(); }),
   ];
-  return { sliders: [slider], buttons, readouts: [], panels: [eraser, sheet], draw, reset };
+  return { sliders: [slider], buttons, readouts: [], panels: [eraser, sheet], draw, reset, told: eraser.told };
 }
 
 // Data points, and noise for them, of a mixture in the plane.
@@ -273,7 +274,7 @@ function render({ model, el }) {
   const spoken = html("p", "ict-spoken"); // what changed, for screen readers, once the controls rest
   spoken.setAttribute("role", "status");
   let [asked, rest, width] = [0, 0, -1];
-  const tell = () => { spoken.textContent = view.readouts.map((one) => one.told()).join(", "); };
+  const tell = () => { spoken.textContent = view.told?.() ?? view.readouts.map((one) => one.told()).join(", "); };
   const later = () => { // at most one redraw a frame, none in a hidden tab
     asked ||= requestAnimationFrame(() => { asked = 0; view.draw(); });
     clearTimeout(rest);

@@ -40,7 +40,8 @@ export function entry(value, apply, say) {
   const element = Object.assign(html("input"), { type: "text", inputMode: "decimal", value, size: 6 });
   element.addEventListener("change", () => {
     try {
-      apply(element.value.trim()); // which builds the controls anew
+      apply(element.value.trim());
+      value = element.value;
     } catch (error) {
       element.value = value;
       say(error.message);
@@ -111,6 +112,7 @@ export function buildBoard(cells, change, say) {
     if (paints !== null) put(cellAt(event));
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
+    if (paints === null) return; // pressed elsewhere
     paints = null;
     finish();
   });
@@ -123,7 +125,7 @@ export function buildBoard(cells, change, say) {
     if (event.key === " ") on[on.has(cursor) ? "delete" : "add"](cursor);
     draw();
     if (event.key === " ") finish();
-    say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
+    if (on.size || event.key !== " ") say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
   });
   for (const event of ["focus", "blur"]) canvas.addEventListener(event, draw);
   const clear = button("Clear the board", () => {

@@ -72,11 +72,9 @@ class Playground {
     this.buildControls();
   }
 
-  // Builds the controls anew from the state; the one that has the focus keeps it.
+  // Builds all controls anew from the state.
   buildControls() {
     const { state, session, say } = this;
-    const all = () => [...this.root.querySelectorAll("button, select, input, summary")];
-    const focused = all().indexOf(document.activeElement);
     const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew)));
     this.playButton = button("Play", () => (session.playing ? session.pause() : session.play()));
     this.slowButton = button("Slow motion", () => session.toggleSlow());
@@ -87,6 +85,15 @@ class Playground {
       choose("steps", TOTAL_STEPS.map((one) => [one, one.toLocaleString("en")])),
       choose("speed", SPEEDS.map((one) => [one, one ? `${one} steps a second` : "as fast as it goes"]), false),
     );
+    this.buildRuns();
+  }
+
+  // Builds what depends on recipes and data anew: not the buttons, of which one may be pressed just now. Focus stays.
+  buildRuns() {
+    const { state, say } = this;
+    const all = () => [...this.root.querySelectorAll("button, select, input, summary")];
+    const active = document.activeElement;
+    const focused = all().indexOf(active);
     this.columns.forEach(({ switches }, side) => {
       const open = switches.querySelector("details")?.open ?? false;
       const change = (run) => this.change({ runs: state.runs.map((old, i) => (i === side ? run : old)) });
@@ -96,7 +103,7 @@ class Playground {
     const board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, false), say) : null;
     this.boardPlace.replaceChildren(...(board ? [board.place] : []));
     board?.draw();
-    if (focused >= 0) all()[focused].focus();
+    if (focused >= 0 && !active.isConnected) all()[focused].focus();
   }
 
   buildTours() {
@@ -115,6 +122,7 @@ class Playground {
     const { runs } = this.model.get("tours").find(({ key }) => key === wanted);
     this.tours[wanted].open = true;
     this.change({ ...START, runs: runs.map(preset) });
+    this.buildControls();
     return this.session;
   }
 
@@ -129,7 +137,7 @@ class Playground {
     if (anew) {
       this.session.clear();
       this.state.at = null;
-      if (rebuild) this.buildControls();
+      if (rebuild) this.buildRuns();
       this.say("");
     }
     this.show();
@@ -138,7 +146,7 @@ class Playground {
   // Does what an address asks for: opens a tour, or trains up to its step.
   follow(at) {
     const tour = /^tour=([a-z]+)$/.exec(address())?.[1];
-    if (tour in this.tours) {
+    if (Object.hasOwn(this.tours, tour)) {
       this.openTour(tour);
       this.tours[tour].scrollIntoView({ block: "center" });
     } else if (at) this.session.play(at);
@@ -214,13 +222,16 @@ class Playground {
     this.listening = new AbortController();
     const { session, listening: { signal } } = this;
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) return this.resumes && session.play();
+      if (!document.hidden) return this.resumes && session.step < session.until && session.play(session.until);
       this.resumes = session.playing;
       return session.pause();
     }, { signal });
     if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
       const { state } = from_address(address());
-      if (/(^|&)left=/.test(address())) this.change({ ...state });
+      if (/(^|&)left=/.test(address())) {
+        this.change({ ...state });
+        this.buildControls();
+      }
       this.follow(state.at);
     }, { signal });
   }

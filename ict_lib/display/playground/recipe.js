@@ -52,7 +52,7 @@ export const number = (name, [low, high], whole = false) => (text) => {
 
 // The recipe with one field changed; throws with the rule where the value is none.
 export function override(recipe, field, value) {
-  if (!(field in ICT)) throw new Error(`unknown field ${field}`);
+  if (!Object.hasOwn(ICT, field)) throw new Error(`unknown field ${field}`);
   const choices = CHOICES[field];
   if (choices && !choices.includes(value)) throw new Error(`${field} is ${value}; it must be one of ${choices.join(", ")}`);
   const ends = field === "s0" || field === "s1";

@@ -58,7 +58,7 @@ export class Session {
 
   async play(until = this.state.steps) {
     if (!this.runners.length || this.step >= this.state.steps) this.clear(); // what was shown had been finished
-    this.playing = true;
+    Object.assign(this, { playing: true, until });
     this.say("Training …");
     this.show();
     const turn = {};
@@ -108,7 +108,8 @@ export class Session {
 
   async nextStep() {
     const found = await this.reach(Math.min(this.step + 1, this.state.steps));
-    if (found) this.take(found);
+    if (!found) return;
+    this.take(found);
     this.part = 0;
   }
 
@@ -132,11 +133,16 @@ export class Session {
   async one() {
     this.playing = false;
     if (this.busy) return;
-    this.busy = true;
     if (!this.runners.length) this.clear();
-    await (this.slow ? this.nextPart() : this.nextStep());
-    this.busy = false;
-    this.rest(0);
+    this.busy = true;
+    try {
+      await (this.slow ? this.nextPart() : this.nextStep());
+      this.rest(0);
+    } catch (error) {
+      this.say(`The training stopped: ${error.message ?? "its worker failed"}`);
+    } finally {
+      this.busy = false;
+    }
   }
 
   rest(milliseconds) {

@@ -66,7 +66,7 @@ export function from_address(text) {
     try {
       if (name === "left") state.runs[0] = read_run(value);
       else if (name === "right") state.runs[1] = read_run(value);
-      else if (name in READ) state[name] = READ[name](value);
+      else if (Object.hasOwn(READ, name)) state[name] = READ[name](value);
       else if (name !== "tour") throw new Error(`unknown part ${name}`);
     } catch (error) {
       wrong.push(error.message);
