@@ -6,14 +6,14 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PORT ?= 8000
 # What a user types reaches a command as one word, whatever stands in it; DRY=0 is as no DRY.
-export RUN SET GPUS SPEED CASES CHAPTER
+export RUN SET GPUS SPEED CASES CHAPTER PORT
 yes = $(filter-out 0 no false,$(1))
 
 .PHONY: help book zip test lint format serve lab run plan bench bench-gpu times clean
 
 help: ## what there is
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.txt pyproject.toml
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer."; exit 2; }
@@ -46,7 +46,7 @@ format: $(READY) ## put code and notebooks into the one style, and write the pag
 	$(PYTHON) -m ruff format .
 
 serve: $(READY) ## build the book and show it in a browser; PORT=8000
-	@$(PYTHON) book/serve.py "$(PORT)"
+	@$(PYTHON) book/serve.py "$$PORT"
 
 lab: $(READY) ## open the chapters in JupyterLab, and what runs have left
 	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" book/introduction.ipynb

@@ -31,25 +31,29 @@ export OMP_NUM_THREADS=$(((SLURM_CPUS_PER_TASK - 1) / ${PROCESSES:-8} + 1)) # to
 export TORCHINDUCTOR_COMPILE_THREADS=$OMP_NUM_THREADS                       # each process would take 32
 export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True}   # sampling's other shapes leave no holes
 
+asked= step=
+trap 'asked=yes; trap "" USR1; kill -USR1 "$step" || true' USR1 # srun hands it to every task, torchrun to every process
+attend() { # waits for what was started; if the job's time was over before it had ended, the job queues again
+  local code=0
+  step=$1
+  wait "$step" || code=$?
+  if [ -n "$asked" ]; then # the signal ended the first wait
+    code=0
+    wait "$step" || code=$?
+  fi
+  if [ -n "$asked" ] && [ "$code" -ne 0 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 75
+  fi
+  [ "$code" -eq 0 ] || exit "$code"
+}
+
 # One task a machine; --kill-on-bad-exit ends all when one fails, so that none waits for it.
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" "$python" -m torch.distributed.run \
   --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${PROCESSES:-8}" --max-restarts=3 \
   --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout=240 \
   --rdzv-backend=c10d --rdzv-endpoint="${hosts%%$'\n'*}:${PORT:-29500}" --rdzv-id="$SLURM_JOB_ID" \
   -m ict_lib.training.program "$@" &
-step=$!
-asked=
-trap 'asked=yes; trap "" USR1; kill -USR1 "$step" || true' USR1 # srun hands it to every task, torchrun to every process
-code=0
-wait "$step" || code=$?
-if [ -n "$asked" ]; then # the signal ended the first wait
-  code=0
-  wait "$step" || code=$?
-fi
-if [ -n "$asked" ] && [ "$code" -ne 0 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-  exit 75
-fi
-[ "$code" -eq 0 ] || exit "$code"
-trap - USR1
-exec "$python" -m ict_lib run "$@"
+attend $!
+"$python" -m ict_lib run "$@" &
+attend $!

@@ -203,6 +203,23 @@ def test_two_machines_train_all_seeds_as_one_process_does_and_leave_the_record(p
     assert read_result(folder / "seed-5") == result
 
 
+def test_a_notebook_that_the_time_ends_is_executed_by_the_job_that_queues_again(project, slurm):
+    for name, text in (
+        ("srun", "exit 0"),
+        ("python", "trap 'exit 138' USR1; touch reads; while :; do sleep 0.1; done"),
+    ):
+        (project / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (project / "bin" / name).chmod(0o755)
+    environment = slurm | {"PYTHON": str(project / "bin" / "python")}
+    job = subprocess.Popen(["bash", str(ROOT / "runs" / "slurm.sh"), "tiny"], cwd=project, env=environment)
+    deadline = time.monotonic() + 60
+    while not (project / "reads").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 75
+    assert "requeue 7" in (project / "scontrol.log").read_text()
+
+
 @pytest.mark.slow
 def test_before_the_time_is_over_all_stop_at_one_step_and_the_job_queues_again(job, whole):
     job.submit()

@@ -4,10 +4,7 @@
   const STATE = "application/vnd.jupyter.widget-state+json";
   const VIEW = "application/vnd.jupyter.widget-view+json";
 
-  function decode({ data, encoding }) {
-    const text = encoding === "base64" ? atob(data) : data.replace(/../g, (pair) => String.fromCharCode(parseInt(pair, 16)));
-    return new DataView(Uint8Array.from(text, (character) => character.charCodeAt(0)).buffer);
-  }
+  const decode = ({ data }) => new DataView(Uint8Array.from(atob(data), (character) => character.charCodeAt(0)).buffer);
 
   // What anywidget promises a module: get, set, on, off, save_changes. Nobody listens at the other end.
   function makeModel({ state, buffers = [] }) {
