@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from IPython.display import Image
 from matplotlib.axes import Axes
@@ -60,13 +61,7 @@ def curves(ax: Axes, record: "Record", key: str, label: str) -> None:
     Lines of the record without the key, such as ``frechet_pixels_1_step``, are passed over; none with it is a
     ValueError.
     """
-    values: dict[int, list[float]] = {}
-    for line in record.metrics:
-        if key in line:
-            values.setdefault(line["step"], []).append(line[key])
-    if not values:
+    if not any(key in line for line in record.metrics):
         raise ValueError(f"run {record.name!r} has no metric {key!r}")
-    steps = sorted(values)
-    (line,) = ax.plot(steps, [np.median(values[step]) for step in steps], label=label)
-    low, high = ([end(values[step]) for step in steps] for end in (min, max))
-    ax.fill_between(steps, low, high, color=line.get_color(), alpha=0.2)
+    known, band = pd.DataFrame(record.metrics), {"estimator": "median", "errorbar": ("pi", 100)}
+    sns.lineplot(known, x="step", y=key, label=label, legend=False, ax=ax, **band)
