@@ -43,7 +43,7 @@ def sample(
     labelled = (num,) if label is None else tuple(label.shape)
     require(labelled == (num,), "the shape of label", labelled, f"one a sample, [num] = [{num}],")
     with without_dropout(model):
-        nothing = torch.zeros(num, *shape, device=next(model.parameters()).device)
+        nothing = torch.zeros((num, *shape), device=next(model.parameters()).device)
         return chain(model, nothing, levels, generator, label, batch_size)
 
 

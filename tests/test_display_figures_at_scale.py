@@ -26,7 +26,9 @@ def test_both_scales_stand_side_by_side_with_their_worths():
     assert said[2].split(" | ")[1] == "cifar10/weighting: FID, 1 step"
     assert "digits/ladder: Fréchet distance on features, 1 step" in said[2]
     assert said[4] == "| `ict` | 3.50 (3.00 to 4.00) |  | 2.00 (1.00 to 3.00) |  |"
-    assert said[5] == "| `ict-uniform` | 10.5 (9.00 to 12.0) | 3.00 | 2.00 (2.00 to 2.00) | 1.00, overlap |"
+    assert (
+        said[5] == "| `ict-uniform` | 10.5 (9.00 to 12.0) | 3.00 | 2.00 (2.00 to 2.00) | 1.00 (0.67 to 2.00), overlap |"
+    )
 
 
 def test_one_seed_is_said_to_be_one():

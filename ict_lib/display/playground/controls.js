@@ -89,14 +89,8 @@ export function buildBoard(cells, change, say) {
     context.strokeStyle = style.color;
     if (document.activeElement === canvas) context.strokeRect(12 * (cursor % BOARD) + 0.5, 12 * Math.floor(cursor / BOARD) + 0.5, 11, 11);
   };
-  const finish = () => {
-    if (on.size) change([...on].sort((a, b) => a - b));
-    else say("The board is empty: paint a cell first.");
-  };
-  const put = (cell) => {
-    on[paints ? "add" : "delete"](cell);
-    draw();
-  };
+  const finish = () => (on.size ? change([...on].sort((a, b) => a - b)) : say("The board is empty: paint a cell first."));
+  const put = (cell) => { on[paints ? "add" : "delete"](cell); draw(); };
   const clip = (at) => Math.min(BOARD - 1, Math.max(0, at));
   const cellAt = (event) => {
     const [column, row] = [event.offsetX, event.offsetY].map((at) => clip(Math.floor((at / canvas.clientWidth) * BOARD)));
@@ -108,13 +102,10 @@ export function buildBoard(cells, change, say) {
     paints = !on.has(cursor);
     put(cursor);
   });
-  canvas.addEventListener("pointermove", (event) => {
-    if (paints !== null) put(cellAt(event));
-  });
+  canvas.addEventListener("pointermove", (event) => { if (paints !== null) put(cellAt(event)); });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
-    if (paints === null) return; // pressed elsewhere
+    if (paints !== null) finish(); // pressed here
     paints = null;
-    finish();
   });
   canvas.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -128,10 +119,6 @@ export function buildBoard(cells, change, say) {
     if (on.size || event.key !== " ") say(`column ${1 + (cursor % BOARD)}, row ${1 + Math.floor(cursor / BOARD)}: ${on.has(cursor) ? "painted" : "empty"}`);
   });
   for (const event of ["focus", "blur"]) canvas.addEventListener(event, draw);
-  const clear = button("Clear the board", () => {
-    on.clear();
-    draw();
-    finish();
-  });
+  const clear = button("Clear the board", () => { on.clear(); draw(); finish(); });
   return { place: add(html("div", "ict-board"), html("p", "", "Paint what the model shall learn:"), quiet(canvas), clear), draw };
 }

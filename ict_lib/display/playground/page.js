@@ -228,10 +228,7 @@ class Playground {
     }, { signal });
     if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
       const { state } = from_address(address());
-      if (/(^|&)left=/.test(address())) {
-        this.change({ ...state });
-        this.buildControls();
-      }
+      if (/(^|&)left=/.test(address())) { this.change({ ...state }); this.buildControls(); }
       this.follow(state.at);
     }, { signal });
   }

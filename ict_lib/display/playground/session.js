@@ -65,12 +65,17 @@ export class Session {
     this.turn = turn; // a later call of play ends this one
     const going = () => this.playing && this.turn === turn;
     const began = performance.now();
+    await this.guarded(() => (this.slow ? this.playSlowly(going) : this.playFast(until, going)));
+    if (this.turn === turn && this.runners.length) this.rest(performance.now() - began);
+  }
+
+  // Does some work, and says it if a worker fails.
+  async guarded(work) {
     try {
-      await (this.slow ? this.playSlowly(going) : this.playFast(until, going));
+      await work();
     } catch (error) {
       this.say(`The training stopped: ${error.message ?? "its worker failed"}`);
     }
-    if (this.turn === turn && this.runners.length) this.rest(performance.now() - began);
   }
 
   // While one picture is drawn, the runners are already on their way to the next.
@@ -135,14 +140,8 @@ export class Session {
     if (this.busy) return;
     if (!this.runners.length) this.clear();
     this.busy = true;
-    try {
-      await (this.slow ? this.nextPart() : this.nextStep());
-      this.rest(0);
-    } catch (error) {
-      this.say(`The training stopped: ${error.message ?? "its worker failed"}`);
-    } finally {
-      this.busy = false;
-    }
+    await this.guarded(async () => { await (this.slow ? this.nextPart() : this.nextStep()); this.rest(0); });
+    this.busy = false;
   }
 
   rest(milliseconds) {

@@ -32,9 +32,7 @@ export function buildSlow() {
   const show = (part, snapshots) => rows.forEach(({ place: row, values }, i) => {
     row.toggleAttribute("aria-current", i === part);
     if (i === part) row.setAttribute("aria-current", "step");
-    values.forEach((value, side) => {
-      value.textContent = i <= part ? PARTS[i][2](snapshots[side]) : "";
-    });
+    values.forEach((value, side) => { value.textContent = i <= part ? PARTS[i][2](snapshots[side]) : ""; });
   });
   return { place, show };
 }
