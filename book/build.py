@@ -45,7 +45,11 @@ def run_builder() -> int:
 def build() -> bool:
     """Build what changed; tells whether all went well."""
     BUILD.mkdir(exist_ok=True)
-    web_assets.install()
+    try:
+        web_assets.install()
+    except RuntimeError as error:
+        print(f"The book was not built: {error}", file=sys.stderr)
+        return False
     keys = {page: key(page) for page in chapters()}
     state = {**keys, "pages": digest(page_files())}
     if read_json(STATE) == state and (HTML / "index.html").exists():
@@ -78,9 +82,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. `make book` goes on with the chapters that had not ended.", file=sys.stderr)
         return 130
-    except RuntimeError as error:  # of npm
-        print(f"The book was not built: {error}", file=sys.stderr)
-        return 1
     if not done:
         return 1
     print(f"The book is ready after {time.monotonic() - began:.0f} s: {HTML / 'index.html'}")

@@ -12,7 +12,6 @@ import nbformat
 import psutil
 import pytest
 
-from ict_lib.files import read_json
 from tests import lint_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,7 +217,7 @@ def test_an_unreadable_state_counts_as_none(project):
     execute = load(project)
     execute.BUILD.mkdir()
     execute.KEYS.write_text("{", "utf8")
-    assert not read_json(execute.KEYS)
+    assert execute.read_json(execute.KEYS) is None
 
 
 def test_lint_finds_a_fold_bar_above_a_sentence():

@@ -219,6 +219,14 @@ def test_an_ablation_is_ict_at_its_batch_with_one_field_of_ct(name):
     assert changed == whole
 
 
+def test_the_ablations_ict_is_ict_but_for_half_the_batch():
+    whole, changed = (run_of(f"cifar10/{each}").to_dict() for each in ("ict", "ict-512"))
+    assert (changed.pop("batch_size"), whole.pop("batch_size")) == (512, 1024)
+    assert (changed.pop("micro_batch"), whole.pop("micro_batch")) == (64, 128)  # 8 shards each
+    differ = {name for name, value in whole.items() if changed[name] != value}
+    assert differ == {"name", "sources"}
+
+
 def test_the_normalised_run_is_ict_but_for_its_attention():
     whole, changed = (run_of(f"imagenet64/{each}").to_dict() for each in ("ict", "ict-normalised"))
     differ = {name for name, value in whole.items() if changed[name] != value}

@@ -36,17 +36,19 @@ def test_a_second_writer_is_refused_by_the_number_of_the_first_which_may_be_kill
     assert train(small(), folder=tmp_path).step == 0
 
 
-def test_a_folder_is_free_again_when_its_training_is_closed_finished_or_forgotten(tmp_path):
-    def free():
-        words = [sys.executable, "-c", HOLD.format(str(tmp_path))]
-        return subprocess.run(words, cwd=ROOT, input="\n", capture_output=True, text=True).returncode == 0
+def free(folder):
+    """Whether another process may write to a folder."""
+    words = [sys.executable, "-c", HOLD.format(str(folder))]
+    return subprocess.run(words, cwd=ROOT, input="\n", capture_output=True, text=True).returncode == 0
 
+
+def test_a_folder_is_free_again_when_its_training_is_closed_finished_or_forgotten(tmp_path):
     closed, second = train(small(), folder=tmp_path), train(small(), folder=tmp_path)
     closed.close()
     closed.close()  # a second time is not the other's
-    assert not free()
+    assert not free(tmp_path)
     second.close()
-    assert free()
+    assert free(tmp_path)
 
 
 ELSEWHERE = """
@@ -88,12 +90,7 @@ def test_who_was_refused_holds_the_folder_no_longer(tmp_path):
     train(small(), folder=tmp_path).close()
     with pytest.raises(ValueError, match="made with other settings") as kept:
         train(small(batch_size=4), folder=tmp_path)
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", HOLD.format(str(tmp_path))], cwd=ROOT, input=b"\n", check=False
-        ).returncode
-        == 0
-    )
+    assert free(tmp_path)
     assert kept
 
 

@@ -80,10 +80,11 @@ def pack(folder: Path, root: Path) -> Iterator[tuple[int, int]]:
     from ict_lib.data.imagenet64_sources import source_of  # needs Pillow and torchvision, which training does not
 
     source, path = source_of(folder), root / UNFINISHED
-    if _is_packed(source, root / FILE):
+    head, size = _head(source)
+    if (root / FILE).is_file() and _begins(root / FILE, head):
         yield len(source.labels), len(source.labels)
         return
-    at = _begin(source, path)
+    at = _begin(path, head, size)
     torn = _torn(_open(path)[0])
     done = len(source.labels) - int(np.diff(source.stops, prepend=0)[torn].sum())
     yield done, len(source.labels)
@@ -121,18 +122,14 @@ def _torn(found: dict[str, Tensor]) -> list[int]:
     return [number for number, holds in enumerate(right) if not holds]
 
 
-def _is_packed(source: Source, path: Path) -> bool:
-    """Tell whether a source is packed already, as far as the head of a finished file says."""
-    head, _ = _head(source)
-    if not path.is_file():
-        return False
+def _begins(path: Path, head: bytes) -> bool:
+    """Tell whether a file is that of a source, as far as its head says."""
     with path.open("rb") as file:
         return file.read(len(head)) == head
 
 
-def _begin(source: Source, path: Path) -> int:
+def _begin(path: Path, head: bytes, size: int) -> int:
     """Make the file without sums and pixels, or check that it was begun so; return where the sums begin."""
-    head, size = _head(source)
     if path.with_name(FILE).exists():
         raise ValueError(f"{path.with_name(FILE)} is there already: remove it, or give another folder")
     if not path.exists():
@@ -140,10 +137,9 @@ def _begin(source: Source, path: Path) -> int:
         if (free := shutil.disk_usage(path.parent).free) < size:
             raise OSError(f"{path.parent} has {free / 1e9:.1f} GB free, {size / 1e9:.1f} GB are needed")
         write_atomically(path, head)
-    with path.open("r+b") as file:
-        if file.read(len(head)) != head:
-            raise ValueError(f"{path} is the beginning of another data set: remove it, or give another folder")
-        file.truncate(size)
+    if not _begins(path, head):
+        raise ValueError(f"{path} is the beginning of another data set: remove it, or give another folder")
+    os.truncate(path, size)
     return len(head)
 
 

@@ -63,5 +63,5 @@ def curves(ax: Axes, record: "Record", key: str, label: str) -> None:
     """
     if not any(key in line for line in record.metrics):
         raise ValueError(f"run {record.name!r} has no metric {key!r}")
-    known, band = pd.DataFrame(record.metrics), {"estimator": "median", "errorbar": ("pi", 100)}
-    sns.lineplot(known, x="step", y=key, label=label, legend=False, ax=ax, **band)
+    lines, names = pd.DataFrame(record.metrics), {"x": "step", "y": key, "label": label}
+    sns.lineplot(lines, **names, estimator="median", errorbar=("pi", 100), legend=False, ax=ax)

@@ -10,11 +10,11 @@ from ict_lib.config import Run, identity, run_from
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.files import IDENTITY, RESULT, Stopped, read_json, read_lines, results_folder, write_json
+from ict_lib.files import IDENTITY, RESULT, Stopped, read_json, results_folder, write_json
 from ict_lib.run import record as records
 from ict_lib.run.trained import read_model
 from ict_lib.training import Training, checkpoint
-from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, best_of, finished, read_result
+from ict_lib.training.folder import WEIGHTS, TrainingFolder, best_of, finished, read_metrics, read_result
 from ict_lib.training.launch import Launched, launch
 from ict_lib.training.measuring import FINAL, evaluate, measure_fully, write_picture
 from ict_lib.training.metrics import Metrics
@@ -79,7 +79,7 @@ def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: 
     if run.tensorboard:
         from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
 
-        board = TensorBoardLog(place, [line for line in read_lines(place / METRICS) if line["step"] <= training.step])
+        board = TensorBoardLog(place, [line for line in read_metrics(place) if line["step"] <= training.step])
     try:
         for metrics in show(training):
             if board:
@@ -117,7 +117,7 @@ def _leave_record(run: Run, folder: Path, data: Dataset) -> None:
     if len(data.shape) == 3:
         write_picture(folder / "samples.png", draw(average, data, 100, (run.recipe.sigma_max,), FINAL))
     manifest = records.manifest_of(run, [one for one in left if one])
-    lines = [line for place in places for line in read_lines(place / METRICS)]
+    lines = [line for place in places for line in read_metrics(place)]
     records.write(folder, manifest, lines, model_card(manifest))
     for place in places:
         checkpoint.clear(place)  # all but the milestones

@@ -70,7 +70,7 @@ class TrainingFolder:
     def _cut(self, last: dict[str, Any] | None) -> None:
         """Drop lines and looks after the last one, which will be made again; add it if an interruption kept it out."""
         step = last["step"] if last else 0
-        kept = [line for line in files.read_lines(self.path / METRICS) if line.get("step", step + 1) <= step]
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
         missing = last and not (kept and kept[-1]["step"] == step)
         lines = [*kept, Metrics(**last).line()] if missing else kept
         files.write_atomically(self.path / METRICS, files.json_lines(lines))
@@ -85,6 +85,11 @@ class TrainingFolder:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / LOOKS, ignore_errors=True)
         files.write_json(self.path / IDENTITY, self.identity)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of metrics of a training's folder; what has no step is none."""
+    return [line for line in files.read_lines(path / METRICS) if "step" in line]
 
 
 def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -19,10 +19,10 @@ from ict_lib.checks import require
 from ict_lib.config import Run
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data import DATASETS
-from ict_lib.files import hearing, read_json, read_lines, write_json
+from ict_lib.files import hearing, read_json, write_json
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.training import checkpoint
-from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, finished, read_result
+from ict_lib.training.folder import METRICS, WEIGHTS, TrainingFolder, finished, read_metrics, read_result
 from ict_lib.training.metrics import Metrics, lines_left
 from ict_lib.training.model import build_model, load_weights, pick_device
 
@@ -156,7 +156,7 @@ class Launched(Iterator[Metrics]):
             folder.release()
         newest = checkpoint.newest(self.place)
         step = self.run.steps if done else checkpoint.step_of(newest) if newest else 0
-        lines = [line for line in read_lines(self.place / METRICS) if line.get("step", step + 1) <= step]
+        lines = [line for line in read_metrics(self.place) if line["step"] <= step]
         self.last = Metrics.of_line(lines[-1]) if lines else None
         self.step = step if done else self.last.step if self.last else 0
         return done
@@ -178,8 +178,8 @@ class Launched(Iterator[Metrics]):
         """Collect the lines of metrics after the newest."""
         state = self._state_of_metrics()
         if state is not None and state != self._seen:
-            self._seen, lines = state, read_lines(self.place / METRICS)
-            self._waiting.extend(Metrics.of_line(line) for line in lines if line.get("step", 0) > self.step)
+            self._seen, lines = state, read_metrics(self.place)
+            self._waiting.extend(Metrics.of_line(line) for line in lines if line["step"] > self.step)
 
     def _state_of_metrics(self) -> tuple[int, int, int] | None:
         """Return what changes whenever the file does, also twice within one tick of the disk's clock."""

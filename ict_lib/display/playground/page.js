@@ -100,7 +100,7 @@ class Playground {
       switches.replaceChildren(buildSwitches(state.runs[side], side, change, say));
       switches.querySelector("details").open = open;
     });
-    const board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, false), say) : null;
+    const board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, () => {}), say) : null;
     this.boardPlace.replaceChildren(...(board ? [board.place] : []));
     board?.draw();
     if (focused >= 0 && !active.isConnected) all()[focused].focus();
@@ -121,8 +121,7 @@ class Playground {
   openTour(wanted) {
     const { runs } = this.model.get("tours").find(({ key }) => key === wanted);
     this.tours[wanted].open = true;
-    this.change({ ...START, runs: runs.map(preset) });
-    this.buildControls();
+    this.change({ ...START, runs: runs.map(preset) }, true, () => this.buildControls());
     return this.session;
   }
 
@@ -132,12 +131,12 @@ class Playground {
   }
 
   // Applies changes; unless they are for the eye only, the training starts anew.
-  change(changes, anew = true, rebuild = true) {
+  change(changes, anew = true, rebuild = () => this.buildRuns()) {
     Object.assign(this.state, changes);
     if (anew) {
       this.session.clear();
       this.state.at = null;
-      if (rebuild) this.buildRuns();
+      rebuild();
       this.say("");
     }
     this.show();
@@ -228,7 +227,7 @@ class Playground {
     }, { signal });
     if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
       const { state } = from_address(address());
-      if (/(^|&)left=/.test(address())) { this.change({ ...state }); this.buildControls(); }
+      if (/(^|&)left=/.test(address())) this.change({ ...state }, true, () => this.buildControls());
       this.follow(state.at);
     }, { signal });
   }
