@@ -73,11 +73,17 @@ def test_a_row_is_what_the_variant_gives_as_a_run_of_its_own(whole):
     assert row["code"] == record.manifest["code"]
 
 
-def test_trainings_take_as_many_processes_as_the_run_asks_for(whole):
-    alone = {"name": "many", "micro_batch": 16, "variants": {"ict": {"preset": "ICT", "processes": 2}}}
+def test_trainings_take_as_many_processes_as_the_run_asks_for_and_write_tensorboards_files(whole):
+    alone = {
+        "name": "many",
+        "micro_batch": 16,
+        "tensorboard": True,
+        "variants": {"ict": {"preset": "ICT", "processes": 2}},
+    }
     (row,) = execute_study(run_from({**PLAIN, **alone})).rows
     left = json.loads(Path("runs/many/ict/seed-0/result.json").read_text("utf8"))
     assert left["surroundings"]["processes"] == 2
+    assert list(Path("runs/many/ict/tensorboard/seed-0").glob("events*"))
     assert row["frechet_pixels_1_step"] == pytest.approx(whole.rows[2]["frechet_pixels_1_step"], rel=1e-3)
 
 

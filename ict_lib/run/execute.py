@@ -1,7 +1,6 @@
 """Execute a run: train what is not trained yet, measure, and leave a record."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +41,18 @@ def execute(run: Run | dict[str, Any], show: Show = iter, resume: bool = True) -
     prepare(run.data)  # what measures them must be there before hours of training, not after
     for seed in run.seeds:
         place = folder / f"seed-{seed}"
-        train_as_asked(run, seed, place, data, partial(_train, run, seed, place, data, show), resume)
+        train_as_asked(run, seed, place, data, show, resume)
     _leave_record(run, folder, data)
     return records.read(run.name)
 
 
-def train_as_asked(
-    run: Run, seed: int, place: Path, data: Dataset, train: Callable[[bool], None], resume: bool = True
-) -> None:
-    """Train a seed unless it is finished, and measure it as is asked now; ``train`` is told whether to go on."""
+def train_as_asked(run: Run, seed: int, place: Path, data: Dataset, show: Show = iter, resume: bool = True) -> None:
+    """Train a seed unless it is finished, and measure it as is asked now."""
     kept = resume and (not run.is_preview or _is_same(place, run, seed))
     if kept and _measured_as_asked(place, run, seed, data):
         return
     try:
-        train(kept)
+        _train(run, seed, place, data, show, kept)
     except Stopped as stop:
         raise Stopped("stopped: a preview begins anew", stop.args[1]) if run.is_preview else stop from None
     _measured_as_asked(place, run, seed, data)  # its last step may be from before an interruption
@@ -67,7 +64,7 @@ def _is_same(place: Path, run: Run, seed: int) -> bool:
     return left["surroundings"].get("code") == code_hash() and read_json(place / IDENTITY) == identity(run, seed)
 
 
-def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None = None) -> Training | Launched:
+def _begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None = None) -> Training | Launched:
     """Prepare one training, by as many processes as the run asks for."""
     if run.processes > 1:
         return launch(run, seed, place, resume=resume)
@@ -75,7 +72,7 @@ def begin(run: Run, seed: int, place: Path, resume: bool, data: Dataset | None =
 
 
 def _train(run: Run, seed: int, place: Path, data: Dataset, show: Show, resume: bool) -> None:
-    training, board = begin(run, seed, place, resume, data), None
+    training, board = _begin(run, seed, place, resume, data), None
     if run.tensorboard:
         from ict_lib.display.tensorboard import TensorBoardLog  # seconds to load
 

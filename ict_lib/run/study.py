@@ -20,7 +20,7 @@ from ict_lib.checks import require, require_known
 from ict_lib.config import Run, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
-from ict_lib.run.execute import begin, train_as_asked
+from ict_lib.run.execute import train_as_asked
 from ict_lib.run.mistakes import made
 from ict_lib.run.trained import read_model
 from ict_lib.training import checkpoint
@@ -140,13 +140,8 @@ def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
     label, data = Path(name).parent.name, load_dataset(one.data)
-
-    def train(resume: bool) -> None:
-        for _ in begin(one, seed, place, resume, data):
-            pass
-
     with made(one.mistake), files.hearing(_stop):
-        train_as_asked(one, seed, place, data, train)
+        train_as_asked(one, seed, place, data)
         left = read_result(place)
         if seed == one.seeds[0]:
             _keep_samples(one, place, folder / SAMPLES / label)
@@ -160,9 +155,9 @@ def _keep_samples(run: Run, place: Path, path: Path) -> None:
 
     Of images it is the last look; of points, half precision ``[2, 500, 2]``, in one step and in two.
     """
-    newest = max((place / LOOKS).glob("step-*.png"), default=None)
-    if newest is not None:
-        files.write_atomically(path.with_name(f"{path.name}.png"), newest.read_bytes())
+    last = place / LOOKS / f"step-{run.steps:09d}.png"
+    if last.exists():
+        files.write_atomically(path.with_name(f"{path.name}.png"), last.read_bytes())
         return
     model, data, content = read_model(place / WEIGHTS, run, run.seeds[0]), load_dataset(run.data), io.BytesIO()
     top, mid = run.recipe.sigma_max, run.sigma_mid

@@ -50,9 +50,9 @@ def apart(first: Sequence[float], second: Sequence[float]) -> bool:
     return max(first) < min(second) or max(second) < min(first)
 
 
-def by_chance(seeds: int) -> float:
-    """Return how often variants that are alike are :func:`apart`, each with so many seeds."""
-    return 2 / math.comb(2 * seeds, seeds)
+def by_chance(seeds: int, others: int | None = None) -> float:
+    """Return how often variants that are alike are :func:`apart`, with so many seeds, and as many or ``others``."""
+    return 2 / math.comb(seeds + (others or seeds), seeds)
 
 
 def verdict(before: Sequence[float], after: Sequence[float]) -> str:
