@@ -153,7 +153,9 @@ class Playground {
 
   show(draw = () => this.draw()) {
     draw();
-    if (inBook() && !this.session.playing) history.replaceState(null, "", `#${to_address(this.state)}`);
+    if (!inBook() || this.session.playing) return;
+    clearTimeout(this.rest); // browsers allow few changes of the address a second
+    this.rest = setTimeout(() => history.replaceState(null, "", `#${to_address(this.state)}`), 300);
   }
 
   draw() {

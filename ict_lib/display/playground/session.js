@@ -61,8 +61,7 @@ export class Session {
     Object.assign(this, { playing: true, until });
     this.say("Training …");
     this.show();
-    const turn = {};
-    this.turn = turn; // a later call of play ends this one
+    const turn = (this.turn = {}); // a later call of play ends this one
     const going = () => this.playing && this.turn === turn;
     const began = performance.now();
     await this.guarded(() => (this.slow ? this.playSlowly(going) : this.playFast(until, going)));
