@@ -12,6 +12,7 @@ from ict_lib.display.figures.ladder import (
     apart,
     best_of_sweep,
     by_chance,
+    by_choice,
     ladder_figure,
     short,
     sweep_figure,
@@ -72,6 +73,9 @@ def test_ranges_are_apart_when_no_seed_of_one_side_reaches_the_other(first, seco
 def test_of_all_orders_of_equal_seeds_two_are_apart():
     orders = [(first, {*range(6)} - {*first}) for first in itertools.combinations(range(6), 3)]
     assert by_chance(3) == sum(apart(*sides) for sides in orders) / len(orders) == 0.1
+    assert by_chance(2, 3) == 0.2  # 2 of the 10 ways to choose two of five
+    assert by_choice(3, 2) == pytest.approx(by_chance(3), abs=0.01)  # of two, the other is never below
+    assert 0.12 < by_choice(3, 5) < 0.15
 
 
 def test_a_worth_is_the_ratio_of_the_medians_and_says_where_the_seeds_overlap(images):  # noqa: F811
