@@ -17,6 +17,7 @@ from ict_lib.training.streams import stream
 
 QUICK = 2048  # images of a quick evaluation at most
 REFERENCE = 10_000  # images at most that a small extractor's features are compared with
+NEAREST = 2000  # images at most whose nearest datum is sought
 BLOCK = 2500  # images at most that are drawn from one random stream
 
 
@@ -124,14 +125,15 @@ def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) 
     real = data if extractor == "inception" else data.batch(_some(data, REFERENCE))
     found = {} if extractor == "none" else fidelity(images, real, extractor, fid_alone)
     if extractor == "none" or (extractor != "inception" and not fid_alone):
-        found = _distances(images, real, extractor) | found
+        found = _distances(images, real, data, extractor) | found
     return {f"{name}_{steps}": value for name, value in found.items()}
 
 
-def _distances(images: Tensor, real: Tensor, extractor: str) -> dict[str, float]:
-    """Measure points, or images that are not rounded to 8 bits."""
+def _distances(images: Tensor, real: Tensor, data: Dataset, extractor: str) -> dict[str, float]:
+    """Measure points, or images that are not rounded to 8 bits; a copy may be of any of the data, not of a part."""
     sliced = sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0))
-    nearest = nearest_ratio(images, real)
+    most = NEAREST if len(real) == len(data) else NEAREST // 4  # each is compared with more
+    nearest = nearest_ratio(images, data.batch(torch.arange(len(data))), most)
     if extractor == "none":
         return {"sliced_wasserstein": sliced, "on_data": share_on_data(images, real), "nearest": nearest}
     pixels, features = frechet_distance(images, real), [features_of(each, extractor) for each in (images, real)]
