@@ -195,7 +195,7 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
         keep = f"; micro_batch={part} keeps the shards" if part else ""
         raise ValueError(
             f"what is in {path} was made with other settings ({changed}{keep}): restore them, choose another name, "
-            "or start anew (ANEW=1 of make run, --anew, resume=False in Python)"
+            "delete that folder, or start all of the run anew (ANEW=1 of make run, --anew, resume=False in Python)"
         )
 
 

@@ -22,8 +22,9 @@ HOLDER, FLOAT = "lock.json", "tag:yaml.org,2002:float"
 NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK  # of a file system without them, as some mount Lustre and NFS
 LEASE = 60.0  # seconds after which a file that stands for a lock is nobody's, if its holder has not touched it
 LATE = 150.0  # seconds that a machine's locks may outlive it: on NFS 90, or a lease
-# Ctrl-C in a terminal; what ``kill``, make and clusters send; what SLURM sends before a job's time is over
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+# Ctrl-C in a terminal, and its end; what ``kill``, make and clusters send; what SLURM sends before a job's time is over
+NAMES = "SIGINT", "SIGHUP", "SIGTERM", "SIGUSR1"
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 IDENTITY, RESULT, WEIGHTS = "identity.json", "result.json", "weights.safetensors"  # what a training leaves
 
 

@@ -418,7 +418,9 @@ def test_other_settings_in_a_folder_are_refused_with_the_way_out(tmp_path):
     check_settings(tmp_path, before)
     (tmp_path / "identity.json").write_text(json.dumps(before))
     check_settings(tmp_path, before)
-    with pytest.raises(ValueError, match=r"steps: 6000 -> 7.*choose another name, or start anew \(ANEW=1"):
+    with pytest.raises(
+        ValueError, match=r"steps: 6000 -> 7.*delete that folder, or start all of the run anew \(ANEW=1"
+    ):
         check_settings(tmp_path, identity(run_from({"micro_batch": 64, "steps": 7}), 0))
     with pytest.raises(ValueError, match="micro_batch=64 keeps the shards"):
         check_settings(tmp_path, identity(run_from({"processes": 2}), 0))

@@ -1,5 +1,6 @@
 """The page that trains, as a reader meets it: in a browser, from the disk, by mouse, keyboard and link."""
 
+import re
 import time
 
 import pytest
@@ -187,13 +188,32 @@ def test_the_first_click_after_typing_counts(browser, page):
         wait(browser, lambda now, asked=asked: now["playing"] == "false" and asked in now["hash"], seconds=60)
 
 
+def cells_of(now):
+    """What is painted, a bit each, as the address has it."""
+    found = re.search(r"cells=(\w+)", now["hash"])
+    return int(found[1], 36) if found else 0
+
+
+def stroke(browser, canvas, button=0):
+    """Draw along the board's diagonal, of which one frame tells both ends alone."""
+    script = """
+        const [canvas, button] = arguments;
+        const { left, top, width } = canvas.getBoundingClientRect();
+        canvas.setPointerCapture = () => {};
+        for (const [kind, share] of [["pointerdown", 0.03], ["pointermove", 0.97], ["pointerup", 0.97]]) {
+            const at = { clientX: left + share * width, clientY: top + share * width };
+            canvas.dispatchEvent(new PointerEvent(kind, { button, ...at }));
+        }"""
+    browser.execute_script(script, canvas, button)
+
+
 def test_a_reader_paints_data_with_pointer_and_keys(browser, page):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     page()
     choose(browser, "data", "painted")
-    before = shown(browser)
+    before = wait(browser, lambda now: "data=painted" in now["hash"])
     canvas = browser.find_element("css selector", ".ict-board canvas")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     ActionChains(browser).move_to_element_with_offset(canvas, -6, -60).click_and_hold().move_by_offset(
@@ -201,7 +221,14 @@ def test_a_reader_paints_data_with_pointer_and_keys(browser, page):
     ).release().perform()
     painted = wait(browser, lambda now: now["hash"] != before["hash"])
     assert painted["pictures"] != before["pictures"]
-    canvas.send_keys(Keys.ARROW_DOWN, Keys.SPACE)
+    stroke(browser, canvas, button=2)  # opens a menu, and paints nothing
+    time.sleep(0.5)
+    assert cells_of(shown(browser)) == cells_of(painted)
+    stroke(browser, canvas)
+    now = wait(browser, lambda now: cells_of(now) != cells_of(painted))
+    assert (cells_of(now) ^ cells_of(painted)).bit_count() >= 12  # the diagonal but for what was painted, not its ends
+    painted = now
+    canvas.send_keys(Keys.ARROW_UP, Keys.SPACE)
     assert "painted" in shown(browser)["status"]
     wait(browser, lambda now: now["hash"] != painted["hash"])
     press(browser, "Step")
@@ -263,7 +290,50 @@ def test_what_is_copied_is_shown_too(browser, page):
     assert "left=CT-tuned&right=iCT" in text.get_property("value")
 
 
+def test_back_to_what_is_shown_leaves_it(browser, page):
+    page()
+    browser.execute_script("""
+        const slider = document.querySelector('.ict-playground input[type=range]');
+        slider.value = 3;
+        slider.dispatchEvent(new Event('input', { bubbles: true }));""")
+    before = wait(browser, lambda now: "sigma=" in now["hash"])
+    browser.execute_script("location.hash = '#predict'")  # a heading of the page
+    browser.back()
+    now = wait(browser, lambda now: now["hash"] == before["hash"])
+    time.sleep(0.5)
+    assert shown(browser)["readouts"] == now["readouts"] == before["readouts"]
+    assert before["step"] == "5000"
+
+
+def test_play_goes_on_though_a_step_was_asked_for_before_the_workers_were_there(browser, page):
+    page("left=CT-tuned")
+    browser.execute_script("""
+        const buttons = [...document.querySelectorAll('button')];
+        for (const name of ['Step', 'Play']) buttons.find((one) => one.textContent === name).click();""")
+    wait(browser, lambda now: int(now["step"]) > 300)
+    press(browser, "Pause")
+    step = wait(browser, lambda now: now["playing"] == "false")["step"]
+    press(browser, "Copy link")
+    assert f"at={step}" in browser.find_element("css selector", "textarea").get_property("value")
+
+
+def test_a_choice_that_is_refused_is_said_and_not_shown(browser, page):
+    page("left=CT,s1:8&at=3")
+    wait(browser, lambda now: now["step"] == "3" and now["playing"] == "false")
+    for summary in browser.find_elements("css selector", ".ict-switches summary"):
+        summary.click()
+    choose(browser, "curriculum (3.4)", "doubling")
+    assert shown(browser)["status"] == "s0 = 10 is above s1 = 8"
+    kept = "//label[span[normalize-space()='curriculum (3.4)']]/select"
+    assert browser.find_element("xpath", kept).get_property("value") == "square_root"
+    assert shown(browser)["step"] == "3"
+
+
 def test_a_wrong_address_is_said_and_the_rest_of_it_kept(browser, page):
+    page("at=200&left=nobody")
+    now = shown(browser)
+    assert "unknown preset nobody" in now["status"]
+    assert now["playing"] == "false"
     page("tour=constructor")  # which an object has of itself
     assert browser.find_elements("css selector", ".ict-tours > details[open]") == []
     page("seed=x&data=spiral&left=nobody")

@@ -61,6 +61,8 @@ LOCKS = {"lock", "lock.json"}
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of its own around the real library and chapters, so that no test touches real results."""
+    tmp_path = tmp_path / "as {others} name it"
+    tmp_path.mkdir()
     for name in ("pyproject.toml", "ict_lib", "book"):
         (tmp_path / name).symlink_to(ROOT / name)
     for path in (ROOT / "runs").rglob("*.yaml"):
@@ -295,11 +297,11 @@ def without_clocks(lines):
 
 @pytest.mark.slow
 def test_signals_to_make_stop_with_a_checkpoint_and_the_same_command_goes_on(project):
-    """SIGTERM to make alone, then Ctrl-C, which a terminal sends to all that it started."""
+    """SIGTERM to make alone, then Ctrl-C, and what a terminal sends to all that it started when it is closed."""
     changes = ["steps=1500", "checkpoint_every=1000", "log_every=30", "evaluate_every=100", "seeds=[0]"]
     folder, reached = project / "runs" / "tiny", [0]
     lines = folder / "seed-0" / "metrics.jsonl"
-    for number, send in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):
+    for number, send in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg), (signal.SIGHUP, os.killpg)):
         victim = started_by_make(project, changes)
         while victim.poll() is None and len(read_lines(lines)) <= reached[-1] // 30:
             time.sleep(0.02)
@@ -312,7 +314,7 @@ def test_signals_to_make_stop_with_a_checkpoint_and_the_same_command_goes_on(pro
         reached.append(int(found[1]))
         assert names(folder) == {"seed-0"}
         wait_until(lambda: not processes_in(project), seconds=10)
-    assert 0 < reached[1] < reached[2] < 1500
+    assert 0 < reached[1] < reached[2] < reached[3] < 1500
     assert run_command("short", *changes, cwd=project).returncode == 0
 
     straight = Training(run_from({**TINY, "steps": 1500, "log_every": 30, "evaluate_every": 100}), evaluate=evaluate)

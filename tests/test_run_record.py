@@ -266,6 +266,9 @@ def test_the_commit_is_that_of_git_and_says_where_the_library_differs_from_it(tm
     head, code = found()
     assert head == git("rev-parse", "HEAD")
     (tmp_path / "README.md").write_text("changed")
+    (library / ".#new.py").symlink_to("who@machine.1234")  # as Emacs leaves beside a file that is not saved
+    assert found()[1] == code
+    (library / ".#new.py").unlink()
     assert found() == (head, code)
     (library / "new.py").write_text("changed")
     assert found()[0] == f"{head}+changes"

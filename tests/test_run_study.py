@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ict_lib.config import run_from, variants_of
-from ict_lib.files import read_lines
+from ict_lib.files import cores, read_lines
 from ict_lib.run import study
 from ict_lib.run.execute import execute
 from ict_lib.run.study import execute_study
@@ -175,6 +175,14 @@ def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes
     assert psutil.wait_procs(below, timeout=30)[1] == []
 
 
+def test_after_a_signal_no_other_training_begins(project):
+    endless = {"steps": 10**7, "evaluate_every": 10**7, "seeds": list(range(8)), "variants": {"one": {}}}
+    started, place = when_it_trains({**PLAIN, **endless, "name": "queue"}, project)
+    started.terminate()
+    started.wait(timeout=60)
+    assert len(list(place.parent.glob("seed-*"))) <= cores()
+
+
 def test_a_killed_caller_leaves_no_training_that_would_go_on_for_hours(project):
     values = {**PLAIN, "name": "endless", "steps": 10**7, "evaluate_every": 10**7, "variants": {"one": {}}}
     started, _ = when_it_trains(values, project)
@@ -247,6 +255,14 @@ def test_what_a_page_shows_while_it_is_built_starts_anew_where_the_page_was_chan
 def test_a_variant_that_cannot_be_is_refused_before_anything_is_loaded(variants, message):
     with pytest.raises(ValueError, match=message):
         run_from({**PLAIN, "variants": variants})
+
+
+def test_one_that_diverges_is_named_and_the_others_are_trained(project):
+    variants = {"a": {}, "b": {"learning_rate": 10.0}, "c": {}}
+    run = run_from({**PLAIN, "name": "one-diverges", "variants": variants})
+    with pytest.raises(RuntimeError, match=r"1 of 3 trainings failed: b/seed-0: FloatingPointError: .* step \d+"):
+        execute_study(run)
+    assert [row["variant"] for row in study.read("one-diverges").rows] == ["a", "c"]
 
 
 def test_a_study_is_not_executed_as_if_it_had_no_variants(project):

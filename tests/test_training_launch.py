@@ -18,6 +18,7 @@ from ict_lib.files import read_lines
 from ict_lib.training import Metrics, launch, train
 from ict_lib.training.folder import METRICS
 from ict_lib.training.launch import LOG
+from ict_lib.training.program import _asked
 from tests.launch_workers import CASES, LONG, outcome, weights
 from tests.test_training_loop import small
 
@@ -345,6 +346,12 @@ def test_without_a_micro_batch_each_process_takes_its_share(tmp_path, how):
     run, processes = (small(processes=4), None) if how == "of the run" else (small(), 4)
     training = launch(run, 0, tmp_path, processes)
     assert (training.run.processes, training.run.micro_batch, len(training)) == (4, 2, 12)
+
+
+@pytest.mark.parametrize(("word", "said"), [("digits/ladder", "variants"), ("digits/ict", "mistake")])
+def test_what_a_study_alone_can_train_is_refused(word, said):
+    with pytest.raises(ValueError, match=rf"^{said} is .*: none: `make run` trains a study"):
+        _asked([word, "mistake=no-c-in" if said == "mistake" else "steps=3"])
 
 
 def test_one_process_needs_nothing_of_many():

@@ -93,6 +93,7 @@ function buildEraser(title, [, height, width], known, changed) {
   picture.addEventListener("pointerdown", (event) => {
     const i = under(event);
     if (i === null) return;
+    if (event.button || event.ctrlKey) return; // opens a menu
     picture.setPointerCapture(event.pointerId);
     [cursor, rubbing] = [i, !known[i]];
     set(i, rubbing);
@@ -251,6 +252,7 @@ function makeDraggable(picture, to, by) {
     to((event.clientX - frame.left) / frame.width, (frame.bottom - event.clientY) / frame.width);
   };
   picture.addEventListener("pointerdown", (event) => {
+    if (event.button || event.ctrlKey) return; // opens a menu
     picture.setPointerCapture(event.pointerId);
     down = true;
     move(event);

@@ -129,13 +129,16 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
             raise KeyboardInterrupt
         run_sync(kernel.signal_kernel)(signal.SIGTERM)
 
-    running, source = folder / "running.ipynb", str(root / run.notebook)
+    running = folder / "running.ipynb"
+    paths = [
+        str(path).replace("{", "{{").replace("}", "}}") for path in (root / run.notebook, running)
+    ]  # for papermill
     options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     (folder / FAILED).unlink(missing_ok=True)
     try:
         with naming(running), hearing(ask):
-            papermill.execute_notebook(source, str(running), {"run": values}, **options, **shown)
+            papermill.execute_notebook(*paths, {"run": values}, **options, **shown)
     except (papermill.PapermillExecutionError, RuntimeError, OSError, KeyboardInterrupt) as error:
         stopped = getattr(error, "ename", "") == "Stopped"
         if stopped or (asked and not isinstance(error, papermill.PapermillExecutionError)):

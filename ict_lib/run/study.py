@@ -2,22 +2,25 @@
 
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ict_lib import files
 from ict_lib.checks import require, require_known
-from ict_lib.config import Run, identity, run_from, trainings_of
+from ict_lib.config import Run, check_settings, identity, run_from, trainings_of
 from ict_lib.data import load_dataset
 from ict_lib.evaluation.measure import draw, prepare
 from ict_lib.run.execute import train_as_asked
@@ -82,6 +85,8 @@ def execute_study(run: Run) -> Study:
     }
     seeds = {place: seed for place, (_, seed) in trainings_of(run).items()}
     missing = sorted(settings.keys() - rows.keys(), key=lambda place: (seeds[place], place))
+    for place in () if run.is_preview else missing:
+        check_settings(folder / place, identity(*trainings_of(run)[place]))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
     _write(folder, run, rows)
     with files.hearing(_stop):
@@ -111,36 +116,57 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Train, a seed of all variants before the next seed, and yield each row as it is there."""
-    workers = files.cores() if pick_device(run.device).type == "cpu" else 1
+    """Train, a seed of all variants before the next seed, and yield each row as it is there.
+
+    One that fails keeps none of the others from its end: what failed, and why, is a ``RuntimeError`` after the last.
+    """
+    workers = max(1, min(files.cores(), len(places))) if pick_device(run.device).type == "cpu" else 1
     context, each = multiprocessing.get_context("spawn"), None if run.is_preview else 1  # one peak of memory each
-    with ProcessPoolExecutor(workers, context, initializer=_heed, max_tasks_per_child=each) as pool:
-        waiting = {pool.submit(_train, run.to_dict(), folder, place): place for place in places}
+    with ProcessPoolExecutor(workers, context, _heed, (workers, os.getpid()), max_tasks_per_child=each) as pool:
         try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
+            yield from _in_turn(lambda place: pool.submit(_train, run.to_dict(), folder, place), places, workers)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()  # each writes a checkpoint
-            pool.shutdown(cancel_futures=True)
             raise
 
 
-def _heed() -> None:
-    """Let a process of the pool end with its caller, and begin nothing after a signal that asks to stop."""
-    watch()
+def _in_turn(begin: Callable[[str], Future], places: list[str], workers: int) -> Iterator[tuple[str, Any]]:
+    """Begin another as soon as one ends: none waits in the pool, where it would begin after a stop."""
+    left, under_way, failed = iter(places), {}, []
+    while True:
+        under_way |= {begin(place): place for place in itertools.islice(left, workers - len(under_way))}
+        if not under_way:
+            break
+        done = next(as_completed(under_way))
+        place = under_way.pop(done)
+        try:
+            yield place, done.result()
+        except BrokenExecutor:  # one was killed, perhaps for its memory: so might be those that follow
+            raise
+        except Exception as error:
+            failed += [f"{place}: {type(error).__name__}: {error}"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(places)} trainings failed: {'; '.join(failed)}")
+
+
+def _heed(workers: int, parent: int) -> None:
+    """Let a process of the pool end with its caller, begin nothing after a signal, and share the cores."""
+    watch(parent)
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     for number in files.SIGNALS:
         signal.signal(number, lambda number, _: _asked.append(number))
 
 
 def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
     """Train one variant with one seed, in a process of the pool; leave its samples and return its row."""
-    if _asked:
-        _stop(_asked[0])
     run, place = run_from(values), folder / name
     one, seed = trainings_of(run)[name]
-    label, data = Path(name).parent.name, load_dataset(one.data)
+    label = Path(name).parent.name
     with made(one.mistake), files.hearing(_stop):
+        if _asked:
+            _stop(_asked[0])
+        data = load_dataset(one.data)
         train_as_asked(one, seed, place, data)
         left = read_result(place)
         if seed == one.seeds[0]:

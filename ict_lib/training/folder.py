@@ -1,5 +1,6 @@
 """What a training leaves in its folder: metrics, checkpoints, looks, weights, and at its end a result."""
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -59,6 +60,8 @@ class TrainingFolder:
         """Add one line of metrics."""
         with files.naming(self.path / METRICS), (self.path / METRICS).open("ab") as file:
             file.write(files.json_lines([metrics.line()]))
+            file.flush()
+            os.fsync(file.fileno())  # as the checkpoint that follows
 
     def finish(self, metrics: Metrics, average: nn.Module, surroundings: dict[str, Any]) -> None:
         """Keep the weights that are sampled, and after them the result, which says that the training is finished."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from ict_lib.checks import require
 from ict_lib.config import Run, identity, read_run, run_from
 from ict_lib.files import Stopped, project_root, results_folder, write_json
 from ict_lib.group import Group, LostContact
@@ -33,7 +34,7 @@ def main(words: list[str], training_class: Callable[..., Training] = Training) -
     If another process is lost, torchrun starts all of them once more; after a mistake it does not. Asked to stop by a
     signal, all write a checkpoint after the same step and end, with 128 and the signal's number as exit code.
     """
-    watch()
+    watch(os.getppid(), int(os.environ.get(CALLER, 0)))
     folders: dict[int, Path] = {}
     try:
         run, folders = _asked(words)
@@ -69,6 +70,8 @@ def _asked(words: list[str]) -> tuple[Run, dict[int, Path]]:
     parser.add_argument("--folder", type=Path, help="of the run's first seed alone")
     given = parser.parse_intermixed_args(words)
     run = run_from(read_run(given.run, given.changes, Path() if given.folder else project_root()))
+    for name in ("variants", "mistake"):
+        require(not getattr(run, name), name, getattr(run, name), "none: `make run` trains a study,")
     if given.folder:
         return run, {run.seeds[0]: given.folder}
     return run, {seed: results_folder(run.name) / f"seed-{seed}" for seed in run.seeds}
@@ -92,18 +95,17 @@ def _report(folders: dict[int, Path], error: Exception) -> None:
             write_json(folder / FAILURE, left)
 
 
-def watch() -> None:
-    """End torchrun and this process when their caller has gone, and this one when torchrun has gone.
+def watch(parent: int, caller: int = 0) -> None:
+    """End this process when its parent has gone, and both, which are torchrun's, when torchrun's caller has gone.
 
-    A training has five seconds for a checkpoint.
+    Both are numbers of processes. A training has five seconds for a checkpoint.
     """
-    agent, caller = os.getppid(), int(os.environ.get(CALLER, 0))
 
     def look() -> None:
-        while os.getppid() == agent and (caller == 0 or _alive(caller)):
+        while os.getppid() == parent and (caller == 0 or _alive(caller)):
             time.sleep(0.1)
-        if os.getppid() == agent:
-            os.kill(agent, signal.SIGTERM)
+        if os.getppid() == parent != 1:  # which takes over those whose parent has gone
+            os.kill(parent, signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         os._exit(1)

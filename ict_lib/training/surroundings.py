@@ -50,7 +50,7 @@ def commit() -> str:
 def code_hash() -> str:
     """Return a short hash of the library's source."""
     digest = hashlib.sha256()
-    for path in sorted(LIBRARY.rglob("*.py")):
+    for path in sorted(LIBRARY.rglob("[!.]*.py")):  # an editor's own begin with a point, and may be links to nowhere
         digest.update(path.relative_to(LIBRARY).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

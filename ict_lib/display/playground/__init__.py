@@ -23,6 +23,7 @@ from ict_lib.display.playground.tours import TOURS
 HERE = Path(__file__).parent
 # In the order in which one module needs them: the training, then what draws it.
 FILES = ["random", "grid", "techniques", "recipe", "toy", "distances", "network", "consistency", "objective", "train"]
+STEPS = 5000, 10_000, 20_000  # as state.js has them
 FILES += ["runner", "slow", "draw", "session", "state", "controls", "page"]
 
 
@@ -74,6 +75,7 @@ def train(preset: str, data: str = "ring", seed: int = 0, total_steps: int = 10_
 
 def record(presets: Sequence[str] = ("CT", "iCT"), total_steps: int = 10_000) -> list[dict[str, Any]]:
     """Train the two runs that are on the page before the first click, side by side; a minute or less."""
+    require(total_steps in STEPS, "total_steps", total_steps, f"one of {STEPS}, which the page offers,")
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda preset: train(preset, total_steps=total_steps), presets))
 

@@ -26,18 +26,9 @@ export function button(text, onClick) {
 // A control with its label above it.
 export const labelled = (text, control) => add(html("label", "ict-field"), html("span", "", text), quiet(control));
 
-// choices: [value, text] each.
-export function select(choices, value, onChange) {
-  const element = html("select");
-  for (const [one, text] of choices) element.append(Object.assign(html("option", "", text), { value: String(one) }));
-  element.value = String(value);
-  element.addEventListener("change", () => onChange(choices.find(([one]) => String(one) === element.value)[0]));
-  return element;
-}
-
-// A text that is applied when the reader leaves it or presses Enter; `apply` throws where it is refused.
-export function entry(value, apply, say) {
-  const element = Object.assign(html("input"), { type: "text", inputMode: "decimal", value, size: 6 });
+// What the reader chooses, or enters and leaves, is applied; where `apply` throws, the old value is back, and the rule is said.
+function applied(element, value, apply, say) {
+  element.value = value;
   element.addEventListener("change", () => {
     try {
       apply(element.value.trim());
@@ -50,6 +41,14 @@ export function entry(value, apply, say) {
   return element;
 }
 
+// choices: [value, text] each.
+export function select(choices, value, apply, say) {
+  const element = html("select");
+  for (const [one, text] of choices) element.append(Object.assign(html("option", "", text), { value: String(one) }));
+  return applied(element, String(value), (chosen) => apply(choices.find(([one]) => String(one) === chosen)[0]), say);
+}
+export const entry = (value, apply, say) => applied(Object.assign(html("input"), { type: "text", inputMode: "decimal", size: 6 }), value, apply, say);
+
 const SECTIONS = { weighting: "3.1", fourier_scale: "3.1", teacher: "3.2", distance: "3.3", curriculum: "3.4", noise_schedule: "3.5" };
 
 // Preset and switches of one run; `change` gets the new run, { base, recipe }.
@@ -59,13 +58,13 @@ export function buildSwitches(run, side, change, say) {
   const swatch = html("span", "ict-swatch");
   swatch.style.background = `var(--ict-${COLORS[side]})`;
   const name = ["Left", "Right"][side];
-  const head = labelled(`${name} run`, select(choices, same?.[0] ?? "", (key) => change(preset(key))));
+  const head = labelled(`${name} run`, select(choices, same?.[0] ?? "", (key) => change(preset(key)), say));
   head.firstChild.prepend(swatch);
   const grid = html("div", "ict-fields");
   const apply = (field) => (value) => change({ ...run, recipe: override(run.recipe, field, value) });
   for (const [field, value] of Object.entries(run.recipe)) {
     const control = field in CHOICES
-      ? select(CHOICES[field].map((one) => [one, one]), value, apply(field))
+      ? select(CHOICES[field].map((one) => [one, one]), value, apply(field), say)
       : entry(value ?? "", apply(field), say);
     if (field in RANGES && value === null) control.placeholder = "as published";
     grid.append(labelled(field in SECTIONS ? `${field} (${SECTIONS[field]})` : field, control));
@@ -91,18 +90,25 @@ export function buildBoard(cells, change, say) {
   };
   const finish = () => (on.size ? change([...on].sort((a, b) => a - b)) : say("The board is empty: paint a cell first."));
   const put = (cell) => { on[paints ? "add" : "delete"](cell); draw(); };
+  const stroke = (to) => { // through all cells between: of a pointer one place a frame is told
+    const [[column, row], [right, down]] = [cursor, to].map((cell) => [cell % BOARD, Math.floor(cell / BOARD)]);
+    const steps = Math.max(Math.abs(right - column), Math.abs(down - row), 1);
+    for (let i = 1; i <= steps; i += 1) put(Math.round(row + ((down - row) * i) / steps) * BOARD + Math.round(column + ((right - column) * i) / steps));
+    cursor = to;
+  };
   const clip = (at) => Math.min(BOARD - 1, Math.max(0, at));
   const cellAt = (event) => {
     const [column, row] = [event.offsetX, event.offsetY].map((at) => clip(Math.floor((at / canvas.clientWidth) * BOARD)));
     return row * BOARD + column;
   };
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button || event.ctrlKey) return; // opens a menu
     canvas.setPointerCapture(event.pointerId);
     cursor = cellAt(event);
     paints = !on.has(cursor);
     put(cursor);
   });
-  canvas.addEventListener("pointermove", (event) => { if (paints !== null) put(cellAt(event)); });
+  canvas.addEventListener("pointermove", (event) => { if (paints !== null) stroke(cellAt(event)); });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
     if (paints !== null) finish(); // pressed here
     paints = null;

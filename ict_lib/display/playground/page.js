@@ -14,6 +14,8 @@ import { SIGMA_MID } from "./train.js";
 const SIGMAS = [...karras_sigmas(41)];
 const NAMES = ["Left", "Right"];
 const CLOUDS = ["samples in one step", `samples in two steps, the second at σ = ${SIGMA_MID}`, "where f(x, σ) sends a square net"];
+const apart = (sigma) => (one) => Math.abs(Math.log(one / sigma));
+const nearest = (sigma) => SIGMAS.indexOf([...SIGMAS].sort((a, b) => apart(sigma)(a) - apart(sigma)(b))[0]);
 const inBook = () => document.querySelector("article.bd-article") !== null; // elsewhere the address is not ours
 // What stands behind the # of the address, where it is ours; mail programs write its commas as %2C.
 const address = () => (inBook() ? location.hash.slice(1).replace(/%([2-7][0-9a-f])/gi, (_, code) => String.fromCharCode(parseInt(code, 16))) : "");
@@ -36,17 +38,17 @@ function buildColumn(side) {
 class Playground {
   constructor(model, el) {
     const { state, wrong } = from_address(address());
+    const recorded = model.get("recorded");
+    if (recorded.length && !address()) state.steps = recorded[0].total_steps;
     Object.assign(this, { model, state, root: html("figure", "ict-explorer ict-playground") });
     el.append(this.root);
     this.say = (text) => { this.status.textContent = text; };
     this.session = new Session(model.get("_esm"), state, () => this.show(), this.say);
     this.build();
-    const recorded = model.get("recorded");
     if (state.at === null && recorded.length && this.session.matches(recorded)) this.session.take(recorded);
     this.observe();
     this.draw();
-    this.say(wrong.length ? `Left out of the address: ${wrong.join("; ")}.` : "");
-    this.follow(state.at);
+    this.follow(state.at, wrong);
   }
 
   build() {
@@ -55,7 +57,7 @@ class Playground {
     this.boardPlace = html("div");
     this.columns = [0, 1].map(buildColumn);
     this.slider = buildSlider({ label: "noise level σ of the nets", text: SIGMAS.map((one) => one.toPrecision(3)) }, 0, {
-      get: () => [this.sigmaIndex()],
+      get: () => [nearest(this.state.sigma)],
       set: (_, [index]) => { this.state.sigma = SIGMAS[index]; this.show(() => this.drawNets()); },
       save_changes() {},
     });
@@ -75,7 +77,7 @@ class Playground {
   // Builds all controls anew from the state.
   buildControls() {
     const { state, session, say } = this;
-    const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew)));
+    const choose = (name, choices, anew = true) => labelled(name, select(choices, state[name], (value) => this.change({ [name]: value }, anew), say));
     this.playButton = button("Play", () => (session.playing ? session.pause() : session.play()));
     this.slowButton = button("Slow motion", () => session.toggleSlow());
     this.toolbar.replaceChildren(
@@ -100,7 +102,7 @@ class Playground {
       switches.replaceChildren(buildSwitches(state.runs[side], side, change, say));
       switches.querySelector("details").open = open;
     });
-    const board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, () => {}), say) : null;
+    const board = (this.board = state.data === "painted" ? buildBoard(state.cells, (cells) => this.change({ cells }, true, () => {}), say) : null);
     this.boardPlace.replaceChildren(...(board ? [board.place] : []));
     board?.draw();
     if (focused >= 0 && !active.isConnected) all()[focused].focus();
@@ -125,11 +127,6 @@ class Playground {
     return this.session;
   }
 
-  sigmaIndex() {
-    const far = SIGMAS.map((one) => Math.abs(Math.log(one / this.state.sigma)));
-    return far.indexOf(Math.min(...far));
-  }
-
   // Applies changes; unless they are for the eye only, the training starts anew.
   change(changes, anew = true, rebuild = () => this.buildRuns()) {
     Object.assign(this.state, changes);
@@ -142,13 +139,14 @@ class Playground {
     this.show();
   }
 
-  // Does what an address asks for: opens a tour, or trains up to its step.
-  follow(at) {
+  // Does what an address asks for, unless a part of it was wrong: opens a tour, or trains up to its step.
+  follow(at, wrong) {
+    if (wrong.length) this.say(`Left out of the address: ${wrong.join("; ")}.`);
     const tour = /^tour=([a-z]+)$/.exec(address())?.[1];
     if (Object.hasOwn(this.tours, tour)) {
       this.openTour(tour);
       this.tours[tour].scrollIntoView({ block: "center" });
-    } else if (at) this.session.play(at);
+    } else if (at && !wrong.length) this.session.play(at);
   }
 
   show(draw = () => this.draw()) {
@@ -184,7 +182,7 @@ class Playground {
 
   // What the slider moves, alone, as the rest takes longer than a frame.
   drawNets() {
-    const index = this.sigmaIndex();
+    const index = nearest(this.state.sigma);
     this.columns.forEach(({ clouds }, side) => drawNet(clouds[2].canvas, this.data, this.session.pictures[side]?.net(SIGMAS[index]), `--ict-${COLORS[side]}`));
     this.slider.update([index]);
   }
@@ -217,7 +215,7 @@ class Playground {
       width = this.root.clientWidth;
     });
     this.sizes.observe(this.root);
-    this.themes = new MutationObserver(() => this.draw());
+    this.themes = new MutationObserver(() => [this.draw(), this.board?.draw()]);
     const attributeFilter = ["data-theme", "theme", "data-jp-theme-light"];
     for (const element of [document.documentElement, document.body]) this.themes.observe(element, { attributeFilter });
     this.listening = new AbortController();
@@ -228,9 +226,11 @@ class Playground {
       return session.pause();
     }, { signal });
     if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
-      const { state } = from_address(address());
-      if (/(^|&)left=/.test(address())) this.change({ ...state }, true, () => this.buildControls());
-      this.follow(state.at);
+      const { state, wrong } = from_address(address());
+      const trained = ({ sigma, speed, at, ...rest }) => to_address(rest);
+      const back = trained(state) === trained(this.state) && state.at <= session.step; // it is what is shown
+      if (/(^|&)left=/.test(address()) && !back) this.change({ ...state }, true, () => this.buildControls());
+      this.follow(back ? null : state.at, wrong);
     }, { signal });
   }
 

@@ -43,6 +43,7 @@ export class Session {
 
   take(snapshots) {
     Object.assign(this, { snapshots, pictures: snapshots.map(pictures_of), step: snapshots[0].step });
+    return this.step;
   }
 
   // Trains both up to a step, and gives their snapshots; nothing if they were stopped meanwhile.
@@ -96,7 +97,7 @@ export class Session {
       const found = await coming;
       if (!found) return;
       coming = going() && aim < until ? ask() : null;
-      this.take(found);
+      this.state.at = this.take(found);
       await new Promise((next) => (document.hidden ? setTimeout(next) : requestAnimationFrame(next)));
       this.show();
     }
@@ -113,7 +114,7 @@ export class Session {
   async nextStep() {
     const found = await this.reach(Math.min(this.step + 1, this.state.steps));
     if (!found) return;
-    this.take(found);
+    this.state.at = this.take(found);
     this.part = 0;
   }
 
@@ -139,13 +140,12 @@ export class Session {
     if (this.busy) return;
     if (!this.runners.length) this.clear();
     this.busy = true;
-    await this.guarded(async () => { await (this.slow ? this.nextPart() : this.nextStep()); this.rest(0); });
+    await this.guarded(async () => { await (this.slow ? this.nextPart() : this.nextStep()); if (!this.playing) this.rest(0); }); // else Play came
     this.busy = false;
   }
 
   rest(milliseconds) {
     Object.assign(this, { playing: false, seconds: milliseconds / 1000 });
-    this.state.at = this.step;
     this.show();
     const [left, right] = this.snapshots.map(({ distances, step }) => {
       const [at, one, two] = distances.at(-1);

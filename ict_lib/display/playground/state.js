@@ -24,8 +24,8 @@ const write_run = ({ base, recipe }) => [base, ...Object.entries(recipe)
 function read_run(text) {
   const [base, ...changes] = text.split(",");
   const start = preset(base);
-  const change = (recipe, one) => override(recipe, ...one.split(/:(.*)/s).slice(0, 2));
-  return { base, recipe: changes.reduce(change, start.recipe) };
+  const change = (recipe, [field, value], i) => override(recipe, field, value, i < changes.length - 1);
+  return { base, recipe: changes.map((one) => one.split(/:(.*)/s)).reduce(change, start.recipe) };
 }
 
 // Painted cells as one number, a bit each, in base 36.

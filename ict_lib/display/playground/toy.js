@@ -36,9 +36,7 @@ export const TOYS = {
 export function painted(num, { uniform }, cells) {
   return points(num, () => {
     const cell = cells[Math.floor(uniform() * cells.length)];
-    const x = (cell % BOARD) + uniform();
-    const y = Math.floor(cell / BOARD) + uniform();
-    return [(2 * x) / BOARD - 1, 1 - (2 * y) / BOARD];
+    return [(2 * ((cell % BOARD) + uniform())) / BOARD - 1, 1 - (2 * (Math.floor(cell / BOARD) + uniform())) / BOARD];
   });
 }
 

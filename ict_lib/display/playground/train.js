@@ -20,8 +20,7 @@ export class RAdam {
 
   step(weights, gradient) {
     const { mean, square } = this;
-    this.step_count += 1;
-    const t = this.step_count;
+    const t = (this.step_count += 1);
     const [first, second] = [1 - 0.9 ** t, 1 - 0.999 ** t];
     const most = 2 / (1 - 0.999) - 1;
     const rho = most - (2 * t * 0.999 ** t) / second;
@@ -88,13 +87,9 @@ export function yardstick(data) {
 export class Training {
   // run: { recipe, data, cells, seed, total_steps }
   constructor(run) {
-    this.run = run;
-    this.step = 0;
-    this.data = data_of(run.data, run.cells);
-    this.learner = new Learner(run.recipe, run.seed);
+    Object.assign(this, { run, step: 0, data: data_of(run.data, run.cells), learner: new Learner(run.recipe, run.seed) });
+    Object.assign(this, { losses: [], distances: [] }); // [step, mean since the last]; [step, one step, two steps]
     this.yardstick = yardstick(this.data);
-    this.losses = []; // [step, mean since the last]
-    this.distances = []; // [step, one step, two steps]
     this.sum = { loss: 0, steps: 0 };
     this.measure();
   }
