@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ict_lib.checks import require, whole
 from ict_lib.consistency import ConsistencyModel
-from ict_lib.sampling import chain, falling, without_dropout
+from ict_lib.sampling import chain, falling, require_label, without_dropout
 
 
 @torch.no_grad()
@@ -152,22 +152,31 @@ def denoise(model: ConsistencyModel, noisy: Tensor, sigma: float, label: Tensor 
     Source: [CT] arXiv:2303.01469.
     """
     (level,) = falling([sigma], model.sigma_min)
+    require_label(model, label)
     with without_dropout(model):
         return model(noisy, level, label)
 
 
 @torch.no_grad()
-def interpolate(model: ConsistencyModel, first: Tensor, second: Tensor, num: int, sigma: float = 80.0) -> Tensor:
+def interpolate(
+    model: ConsistencyModel,
+    first: Tensor,
+    second: Tensor,
+    num: int,
+    sigma: float = 80.0,
+    label: Tensor | None = None,
+) -> Tensor:
     r"""Walk from one noise to another along a great circle, and answer at each step: images ``[num, *shape]``.
 
     .. math:: z_t = \cos(t \pi / 2)\, z_0 + \sin(t \pi / 2)\, z_1, \qquad t \in [0, 1]
 
     Each z_t is standard normal, as both ends, of the shape of one sample, are; halfway along a straight line the
-    variance would be one half. The two ends are among the ``num`` images, 2 or more; sigma is usually ``sigma_max``.
+    variance would be one half. The two ends are among the ``num`` images, 2 or more; sigma is usually
+    ``sigma_max``. Labels are ``[num]``.
 
     Source: [CT] arXiv:2303.01469, interpolation between samples, there with the angle between both.
     """
     require(whole(num, 2), "num", num, "2 or more")
     require(first.shape == second.shape, "shapes", [list(first.shape), list(second.shape)], "the same twice")
     angle = torch.linspace(0, math.pi / 2, num).to(first).view(-1, *[1] * first.ndim)
-    return denoise(model, sigma * (angle.cos() * first + angle.sin() * second), sigma)
+    return denoise(model, sigma * (angle.cos() * first + angle.sin() * second), sigma, label)

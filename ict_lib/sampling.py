@@ -32,7 +32,8 @@ def sample(
 
     Noise levels fall from ``sigma_max``, none below the model's ``sigma_min``; ``(80.0, 0.821)`` is two steps. The
     noise comes from the generator, else from torch's default of the model's device, and does not depend on
-    ``batch_size``. Labels are ``[num]``. Others are a ValueError.
+    ``batch_size``. Labels are ``[num]``, if the
+    model was trained with them. Others are a ValueError.
 
     Source: [CT] arXiv:2303.01469, algorithm "multistep consistency sampling"; [iCT] arXiv:2310.14189 samples in one and
     two steps.
@@ -53,6 +54,14 @@ def falling(sigmas: Sequence[float], sigma_min: float) -> list[float]:
     holds = levels and all(a > b for a, b in pairwise([math.inf, *levels])) and levels[-1] >= sigma_min
     require(holds, "sigmas", levels, f"falling levels, none below sigma_min = {sigma_min},")
     return levels
+
+
+def require_label(model: ConsistencyModel, label: Tensor | None) -> None:
+    """Refuse to leave labels out of a model that was trained with classes: it would answer to what it never saw."""
+    classes = getattr(getattr(model, "network", None), "classes", None)
+    require(
+        label is not None or classes is None, "label", label, "a class for each sample, of this model with classes,"
+    )
 
 
 @contextmanager
@@ -77,6 +86,7 @@ def chain(
     keep: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """Add noise, denoise and ``keep``, for each falling level; at the first noise covers what is there."""
+    require_label(model, label)
     source = x.device if generator is None else generator.device
     for n, sigma in enumerate(levels):
         spread = math.sqrt(sigma**2 - model.sigma_min**2) if n else sigma

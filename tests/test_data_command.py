@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ict_lib.__main__ import main
-from ict_lib.data import imagenet64
+from ict_lib.data import imagenet64, imagenet64_sources
 
 
 @pytest.fixture
@@ -16,11 +16,13 @@ def photographs(tmp_path):
     return tmp_path / "source"
 
 
-def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys):
+def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(imagenet64_sources, "FOLDERS", 2)
     target = str(tmp_path / "data")
     assert main(["data", "imagenet64", target, "--source", str(photographs)]) == 0
     said = capsys.readouterr()
-    assert f"2 images of imagenet64, checked. To train on them: export ICT_DATA={target}" in said.out
+    assert "2 images of imagenet64 (the whole set has 1,281,167), checked." in said.out
+    assert f"To train on them: export ICT_DATA={target}" in said.out
     assert "2/2" in said.err
     assert imagenet64.load(target).pixels[:, 0, 0, 0].tolist() == [97, 98]
     assert main(["data", "imagenet64", target]) == 0

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ict_lib.data import fetch, imagenet64, imagenet64_sources, load_dataset
+from ict_lib.data import DATASETS, fetch, imagenet64, imagenet64_sources, load_dataset
 from ict_lib.data.imagenet64 import FILE, UNFINISHED, pack
 from ict_lib.data.imagenet64_sources import adm_crop, source_of
 
@@ -30,8 +30,9 @@ SUMS = 5 * 32  # bytes before them
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_stretches():
-    """Five photographs instead of hundreds."""
+    """Five photographs instead of hundreds, and three classes."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imagenet64_sources, "FOLDERS", 3)
         patch.setattr(imagenet64_sources, "STRETCH", 5)
         yield
 
@@ -131,7 +132,7 @@ from pathlib import Path
 from ict_lib.data import imagenet64_sources
 from ict_lib.data.imagenet64 import pack
 
-crop, imagenet64_sources.STRETCH = imagenet64_sources.adm_crop, 5
+crop, imagenet64_sources.STRETCH, imagenet64_sources.FOLDERS = imagenet64_sources.adm_crop, 5, 3
 
 def slow(image):
     time.sleep(0.1 if image.size != (50, 51) else 100)
@@ -242,6 +243,9 @@ def test_from_photographs_to_a_batch(photographs, tmp_path, monkeypatch):
     assert found == [(0, 1_281_167), *((done, 24) for done in (0, 5, 10, 15, 20, 24, 24))]
     assert list(fetch("imagenet64", tmp_path))[-1] == (24, 24)  # compares every pixel
     monkeypatch.setenv("ICT_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="num_classes of imagenet64 is 3: 1000, for which networks and plans are made"):
+        load_dataset("imagenet64")
+    monkeypatch.setitem(DATASETS, "imagenet64", replace(DATASETS["imagenet64"], num_classes=3))
     data = load_dataset("imagenet64")
     assert (data.pixels.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
     assert data.batch(torch.tensor([3, 3, 1]), "cpu", torch.Generator().manual_seed(0)).shape == (3, 3, 64, 64)
@@ -395,6 +399,14 @@ def test_wrong_folders_of_photographs_are_refused(tmp_path, photographs):
     (tmp_path / "s" / "n1").rmdir()
     with pytest.raises(ValueError, match=r"image\.webp is in no class"):
         source_of(tmp_path / "s")
+
+
+def test_the_folder_above_train_is_refused_before_anything_is_written(tmp_path, photographs):
+    for part in ("train", "val"):
+        shutil.copytree(photographs / CLASSES[0], tmp_path / "s" / part / "n1")
+    with pytest.raises(ValueError, match=r"classes in .* is 2: 3, a folder of photographs each, as in the folder"):
+        list(fetch("imagenet64", tmp_path / "data", tmp_path / "s"))
+    assert not (tmp_path / "data").exists()
 
 
 class Foreign:

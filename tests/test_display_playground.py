@@ -12,7 +12,7 @@ import torch
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.data.small import TOYS
 from ict_lib.display.figures.playground import NAMES, still, table
-from ict_lib.display.playground import HERE, Playground, bundle, quote, run_node, train
+from ict_lib.display.playground import HERE, Playground, bundle, quote, record, run_node, train
 from ict_lib.display.playground.network import FEATURES, PlainMLP
 from ict_lib.display.playground.tours import TOURS
 from ict_lib.exact.distances import sliced_wasserstein
@@ -364,6 +364,7 @@ def test_the_copied_python_ends_where_the_page_does(capsys):
         "data=ring&seed=0&steps=10000&speed=0&sigma=80&left=CT&right=iCT",
         "data=two_moons&seed=7&steps=5000&speed=100&sigma=0.5&at=300&left=CT-tuned,mu0:0.2&right=iCT,s1:,s0:12",
         "data=painted&seed=0&steps=20000&speed=0&sigma=80&cells=7ps&left=without-teacher&right=iCT,distance:l1",
+        "data=ring&seed=0&steps=10000&speed=0&sigma=80&left=CT-tuned,s0:50,s1:150&right=iCT,s0:3,s1:5",  # both at once
     ],
 )
 def test_an_address_says_the_whole_state(address):
@@ -373,7 +374,7 @@ def test_an_address_says_the_whole_state(address):
     assert wrong == []
     assert same == state
     assert dict(part.split("=") for part in again.split("&")) == dict(
-        part.split("=") for part in address.replace(",s1:", "").split("&")
+        part.split("=") for part in address.replace(",s1:,", ",").split("&")
     )
 
 
@@ -461,6 +462,12 @@ def test_the_bundle_is_one_module_without_imports_and_a_worker_without_exports()
     assert not re.findall(r"^import ", module, re.MULTILINE)
     assert re.findall(r"^export .*$", module, re.MULTILINE) == ["export default { render: Playground.render };"]
     assert len(module) < 100_000
+
+
+def test_the_runs_on_the_page_have_a_length_that_it_offers():
+    with pytest.raises(ValueError, match=r"total_steps is 7: one of \(5000, 10000, 20000\)"):
+        record(total_steps=7)
+    assert run_node('import { TOTAL_STEPS } from "./state.js"; result = TOTAL_STEPS;', {}) == [5000, 10_000, 20_000]
 
 
 def test_the_javascript_is_small():

@@ -26,8 +26,8 @@ return { ...root.dataset, status: root.querySelector('.ict-status').textContent,
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A page from the disk, with the book's own host and two finished runs, which are short but say otherwise."""
-    runs = [train(preset, total_steps=5000) | {"total_steps": 10_000} for preset in ("CT", "iCT")]
+    """A page from the disk, with the book's own host and two finished runs, shorter than the book's."""
+    runs = [train(preset, total_steps=5000) for preset in ("CT", "iCT")]
     playground = Playground(runs)
     names = ["_esm", "_css", "recorded", "tours", "templates"]
     models = {"m": {"state": {name: getattr(playground, name) for name in names}}}

@@ -7,6 +7,7 @@ import torch
 
 from ict_lib.consistency import ConsistencyModel
 from ict_lib.editing import colourise, denoise, edit, inpaint, interpolate, redraw, super_resolve
+from ict_lib.networks.mlp import ResidualMLP
 from ict_lib.sampling import sample
 from tests.test_sampling import XI, Noisy, PointMass, gen
 
@@ -220,3 +221,21 @@ def test_interpolation_keeps_its_ends_and_the_size_of_the_noise():
 def test_what_an_edit_cannot_be_is_named(call, named):
     with pytest.raises(ValueError, match=named):
         call(PointMass(), pictures())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x, *label: sample(m, 3, (1, 4, 4), LEVELS, gen(), *label),
+        lambda m, x, *label: redraw(m, x, 1.0, gen(), *label),
+        lambda m, x, *label: denoise(m, x, 1.0, *label),
+        lambda m, x, *label: interpolate(m, x[0], x[1], 3, 80.0, *label),
+    ],
+)
+def test_a_model_with_classes_is_not_asked_without_one(call):
+    model = ConsistencyModel(ResidualMLP((1, 4, 4), 0.02, num_classes=5, width=16, blocks=1))
+    with pytest.raises(
+        ValueError, match="label is None: a class for each sample, of this model with classes, is needed"
+    ):
+        call(model, pictures())
+    assert call(model, pictures(), torch.arange(3)).shape == (3, 1, 4, 4)

@@ -60,6 +60,17 @@ def test_hours_are_images_over_speed():
     assert by_hand().hours is None
 
 
+def test_hours_of_a_study_are_those_of_as_many_trainings_at_a_time_as_there_are_cores(monkeypatch):
+    study = {"variants": {"a": {}, "b": {}, "c": {}}, "device": "cpu", "processes": 1}
+    monkeypatch.setattr("ict_lib.files.cores", lambda: 4)
+    plan = by_hand(images_per_second=10.0)
+    small = replace(plan, run=replace(plan.run, network="mlp", data="digits", **study))
+    assert small.images == 3 * 2 * 1000 * 100  # three variants, two seeds
+    assert small.hours == pytest.approx(small.images / 4 / 10 / 3600)
+    assert replace(plan, run=replace(plan.run, **study)).hours == pytest.approx(small.hours * 4)  # each takes all cores
+    assert replace(small, run=replace(small.run, variants={})).hours == pytest.approx(100_000 * 2 / 10 / 3600)
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [

@@ -37,7 +37,10 @@ class Entry:
         from ict_lib.data.dataset import Dataset
 
         if self.packed:
-            return imagenet64.load(folder)
+            found = imagenet64.load(folder)
+            rule = f"{self.num_classes}, for which networks and plans are made: pack it anew from a whole source,"
+            require(found.num_classes == self.num_classes, f"num_classes of {self.name}", found.num_classes, rule)
+            return found
         return Dataset(*small.READERS[self.name](data_folder(folder)), self.num_classes, self.name, self.flip)
 
     def require_files(self, folder: str | Path | None = None) -> None:

@@ -5,7 +5,7 @@ import signal
 
 from tqdm import tqdm
 
-from ict_lib.data import fetch
+from ict_lib.data import DATASETS, fetch
 from ict_lib.data.cache import data_folder
 from ict_lib.files import Stopped
 
@@ -18,5 +18,8 @@ def main(given: argparse.Namespace) -> int:
                 bar.update(done - bar.n)
     except KeyboardInterrupt:
         raise Stopped("stopped; the same command goes on", signal.SIGINT) from None
-    print(f"{done:,} images of {given.name}, checked. To train on them: export ICT_DATA={data_folder(given.folder)}")
+    whole = DATASETS[given.name].num
+    part = f" (the whole set has {whole:,})" * (done != whole)
+    where = f"To train on them: export ICT_DATA={data_folder(given.folder)}"
+    print(f"{done:,} images of {given.name}{part}, checked. {where}")
     return 0

@@ -9,9 +9,11 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ict_lib.checks import require
 from ict_lib.data.imagenet64 import SHAPE, Source
 
 ARCHIVE, MOST_CLASSES = "train_data_batch_{}.npz", 1000
+FOLDERS = MOST_CLASSES  # of photographs
 STRETCH = 256  # photographs that are read and checksummed together
 
 
@@ -64,6 +66,8 @@ def _photographs(folder: Path) -> Source:
     except FileNotFoundError as error:
         rule = f"must hold a folder of photographs for each class, or {ARCHIVE.format(1)} and so on"
         raise ValueError(f"{folder} {rule}: {error}") from None
+    rule = f"{FOLDERS}, a folder of photographs each, as in the folder `train`,"
+    require(len(found.classes) == FOLDERS, f"the number of classes in {folder}", len(found.classes), rule)
     for path in folder.iterdir():
         if path.suffix.lower() in IMG_EXTENSIONS and path.is_file():
             raise ValueError(f"{path} is in no class: a folder of photographs for each class is needed")
@@ -108,7 +112,7 @@ def _archives(paths: list[Path]) -> Source:
         return found.reshape(-1, *SHAPE)
 
     whole, stops = np.concatenate(labels), np.cumsum([len(part) for part in labels])
-    classes, names = [str(number + 1) for number in range(whole.max() + 1)], [path.name for path in paths]
+    classes, names = [str(number + 1) for number in range(MOST_CLASSES)], [path.name for path in paths]
     return Source(names, classes, whole, stops, read, threads=1)  # of 1.6 GB each
 
 

@@ -96,6 +96,11 @@ def execute_study(run: Run) -> Study:
     return read(run.name)
 
 
+def at_once(run: Run, num: int) -> int:
+    """Return how many of a study's ``num`` trainings go on at the same time on this machine: one on an accelerator."""
+    return max(1, min(files.cores(), num)) if pick_device(run.device).type == "cpu" else 1
+
+
 def _stop(number: int) -> None:
     raise files.Stopped("stopped: the same command goes on where it was", number)
 
@@ -120,7 +125,7 @@ def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, d
 
     One that fails keeps none of the others from its end: what failed, and why, is a ``RuntimeError`` after the last.
     """
-    workers = max(1, min(files.cores(), len(places))) if pick_device(run.device).type == "cpu" else 1
+    workers = at_once(run, len(places))
     context, each = multiprocessing.get_context("spawn"), None if run.is_preview else 1  # one peak of memory each
     with ProcessPoolExecutor(workers, context, _heed, (workers, os.getpid()), max_tasks_per_child=each) as pool:
         try:

@@ -15,6 +15,7 @@ from ict_lib.evaluation.fidelity import inception_weights
 from ict_lib.files import project_root
 from ict_lib.networks.lpips import vgg16_weights
 from ict_lib.run.needs import check_device, lacking, standing
+from ict_lib.run.study import at_once
 from ict_lib.scale.cost import Memory, Passes, count_passes, disk, memory, without_memory
 from ict_lib.training.model import pick_device
 
@@ -53,7 +54,15 @@ class Plan:
     @property
     def hours(self) -> float | None:
         """Hours of training, if the devices share it without loss; None if the speed is not known."""
-        return self.images / self.run.processes / self.images_per_second / 3600 if self.images_per_second else None
+        if not self.images_per_second:
+            return None
+        return self.images / self.run.processes / self.at_once / self.images_per_second / 3600
+
+    @property
+    def at_once(self) -> int:
+        """Trainings of a study that go on at the same time, each as fast as one; U-Nets share the cores."""
+        study = self.run.variants and self.run.network == "mlp"
+        return at_once(self.run, len(trainings_of(self.run))) if study else 1
 
 
 def plan_of(run_name: str, images_per_second: float | None = None, changes: Sequence[str] = ()) -> Plan:

@@ -121,7 +121,11 @@ def _time(plan: Plan) -> list[str]:
     rate = plan.images_per_second
     rows = [_row("speed of a device", f"{rate:,.4g} images/s = {quantity(rate * plan.passes.step, 'FLOP/s')}")]
     rows += [_row("", plan.how)] if plan.how else []
-    return [*rows, _row("time", f"{duration(plan.hours)}, without exchange between devices and without measuring")]
+    many = f", {plan.at_once} trainings at a time" * (plan.at_once > 1)
+    return [
+        *rows,
+        _row("time", f"{duration(plan.hours)}{many}, without exchange between devices and without measuring"),
+    ]
 
 
 def _uncertain(plan: Plan) -> list[str]:
