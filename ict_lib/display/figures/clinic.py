@@ -74,14 +74,18 @@ def patients_explorer(patients: Sequence[Patient], healthy: Sequence[Patient], d
     axes |= {"y_label": "sliced Wasserstein distance", "y_scale": "log"}
     return Explorer(
         sliders=[Slider("fault", [one.name for one in patients]), Slider("network evaluations", [1, 2])],
-        panels=[Panel(cloud, title="Samples of the average", **ends), Panel(marks, title="All of them", **axes)],
+        panels=[
+            Panel(cloud, title="Samples of the averaged weights", **ends),
+            Panel(marks, title="All of them", **axes),
+        ],
         readouts=[
             Readout("distance", far, "{:.3f}"),
             Readout("of the raw weights, 1 step", np.array([one.raw for one in patients])[:, None], "{:.3f}"),
             Readout("loss at the end", np.array([one.loss for one in patients])[:, None], "{:.2g}"),
         ],
         caption="One fault at a time, all else equal, all from the same noise. A dot in the band cannot be told from a "
-        "healthy training by this distance: set the second slider to 2 and look again.",
+        "healthy training by this distance: set the second slider to 2 and look again. Where the distance and that of "
+        "the raw weights differ widely, look for the fault in the average.",
     )
 
 

@@ -146,7 +146,8 @@ def pairs_explorer(mixture: Mixture, seed: int = 0, most: int = 4096, shown: int
             Readout("denoiser", _texts(mean), "{}"),
         ],
         caption="Each grey line is a draw: it leads to a clean point that the noisy one may come from. None follows "
-        "the trajectory (blue), which sets out along their mean (dashed), at every noise level, and then bends away.",
+        "the trajectory (blue), which sets out along their mean (dashed), at every noise level, and then bends away. "
+        "Right: one draw is far from the denoiser, the mean of many is near.",
     )
 
 
