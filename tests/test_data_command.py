@@ -1,11 +1,13 @@
 """The command ``python -m ict_lib data``: `ict_lib.data.command`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ict_lib.__main__ import main
-from ict_lib.data import imagenet64, imagenet64_sources
+from ict_lib.data import DATASETS, imagenet64
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def photographs(tmp_path):
 
 
 def test_it_packs_compares_and_says_where(photographs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(imagenet64_sources, "FOLDERS", 2)
+    monkeypatch.setitem(DATASETS, "imagenet64", replace(DATASETS["imagenet64"], num_classes=2))
     target = str(tmp_path / "data")
     assert main(["data", "imagenet64", target, "--source", str(photographs)]) == 0
     said = capsys.readouterr()

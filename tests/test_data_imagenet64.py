@@ -32,7 +32,7 @@ SUMS = 5 * 32  # bytes before them
 def _short_stretches():
     """Five photographs instead of hundreds, and three classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imagenet64_sources, "FOLDERS", 3)
+        patch.setitem(DATASETS, "imagenet64", replace(DATASETS["imagenet64"], num_classes=3))
         patch.setattr(imagenet64_sources, "STRETCH", 5)
         yield
 
@@ -128,11 +128,13 @@ def test_packing_again_gives_the_same_bytes_without_a_random_draw(photographs, d
 
 SLOWLY = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
-from ict_lib.data import imagenet64_sources
+from ict_lib.data import DATASETS, imagenet64_sources
 from ict_lib.data.imagenet64 import pack
 
-crop, imagenet64_sources.STRETCH, imagenet64_sources.FOLDERS = imagenet64_sources.adm_crop, 5, 3
+crop, imagenet64_sources.STRETCH = imagenet64_sources.adm_crop, 5
+DATASETS["imagenet64"] = replace(DATASETS["imagenet64"], num_classes=3)
 
 def slow(image):
     time.sleep(0.1 if image.size != (50, 51) else 100)
@@ -243,9 +245,6 @@ def test_from_photographs_to_a_batch(photographs, tmp_path, monkeypatch):
     assert found == [(0, 1_281_167), *((done, 24) for done in (0, 5, 10, 15, 20, 24, 24))]
     assert list(fetch("imagenet64", tmp_path))[-1] == (24, 24)  # compares every pixel
     monkeypatch.setenv("ICT_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="num_classes of imagenet64 is 3: 1000, for which networks and plans are made"):
-        load_dataset("imagenet64")
-    monkeypatch.setitem(DATASETS, "imagenet64", replace(DATASETS["imagenet64"], num_classes=3))
     data = load_dataset("imagenet64")
     assert (data.pixels.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
     assert data.batch(torch.tensor([3, 3, 1]), "cpu", torch.Generator().manual_seed(0)).shape == (3, 3, 64, 64)
@@ -407,6 +406,12 @@ def test_the_folder_above_train_is_refused_before_anything_is_written(tmp_path, 
     with pytest.raises(ValueError, match=r"classes in .* is 2: 3, a folder of photographs each, as in the folder"):
         list(fetch("imagenet64", tmp_path / "data", tmp_path / "s"))
     assert not (tmp_path / "data").exists()
+
+
+def test_a_packed_file_of_other_classes_is_refused(data_root, monkeypatch):
+    monkeypatch.setitem(DATASETS, "imagenet64", replace(DATASETS["imagenet64"], num_classes=4))
+    with pytest.raises(ValueError, match="num_classes of imagenet64 is 3: 4, as networks and plans have"):
+        list(fetch("imagenet64", data_root))
 
 
 class Foreign:

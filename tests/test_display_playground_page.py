@@ -312,9 +312,9 @@ def test_play_goes_on_though_a_step_was_asked_for_before_the_workers_were_there(
         for (const name of ['Step', 'Play']) buttons.find((one) => one.textContent === name).click();""")
     wait(browser, lambda now: int(now["step"]) > 300)
     press(browser, "Pause")
-    step = wait(browser, lambda now: now["playing"] == "false")["step"]
+    step = wait(browser, lambda now: now["status"].startswith("Step "))["step"]
     press(browser, "Copy link")
-    assert f"at={step}" in browser.find_element("css selector", "textarea").get_property("value")
+    assert f"&at={step}&" in browser.find_element("css selector", "textarea").get_property("value")
 
 
 def test_a_choice_that_is_refused_is_said_and_not_shown(browser, page):

@@ -176,7 +176,7 @@ def test_a_signal_leaves_a_checkpoint_of_each_training_however_long_a_step_takes
 
 
 def test_after_a_signal_no_other_training_begins(project):
-    endless = {"steps": 10**7, "evaluate_every": 10**7, "seeds": list(range(8)), "variants": {"one": {}}}
+    endless = {"steps": 10**7, "evaluate_every": 10**7, "seeds": list(range(4 * cores())), "variants": {"one": {}}}
     started, place = when_it_trains({**PLAIN, **endless, "name": "queue"}, project)
     started.terminate()
     started.wait(timeout=60)

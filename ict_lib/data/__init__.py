@@ -31,14 +31,14 @@ class Entry:
     torchvision: str | None = None  # the class that downloads it, if it can be downloaded
     packed: bool = False  # whether it is made from a source, by `imagenet64.pack`
 
-    def load(self, folder: str | Path | None = None) -> "Dataset":
-        """Read it from a folder, else from the `data_folder`."""
+    def load(self, folder: str | Path | None = None, verify: bool = False) -> "Dataset":
+        """Read it from a folder, else from the `data_folder`; ``verify`` compares what is packed with its checksums."""
         from ict_lib.data import imagenet64, small
         from ict_lib.data.dataset import Dataset
 
         if self.packed:
-            found = imagenet64.load(folder)
-            rule = f"{self.num_classes}, for which networks and plans are made: pack it anew from a whole source,"
+            found = imagenet64.load(folder, verify)
+            rule = f"{self.num_classes}, as networks and plans have, so a set that is packed from a whole source,"
             require(found.num_classes == self.num_classes, f"num_classes of {self.name}", found.num_classes, rule)
             return found
         return Dataset(*small.READERS[self.name](data_folder(folder)), self.num_classes, self.name, self.flip)
@@ -102,7 +102,7 @@ def fetch(name: str, folder: str | Path | None = None, source: str | Path | None
     yield 0, entry.num
     if source is not None:
         yield from imagenet64.pack(Path(source), root)
-    found = imagenet64.load(root, verify=True) if entry.packed else _load_or_download(entry, root)
+    found = entry.load(root, verify=True) if entry.packed else _load_or_download(entry, root)
     yield len(found), len(found)
 
 

@@ -10,10 +10,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ict_lib.checks import require
+from ict_lib.data import DATASETS
 from ict_lib.data.imagenet64 import SHAPE, Source
 
 ARCHIVE, MOST_CLASSES = "train_data_batch_{}.npz", 1000
-FOLDERS = MOST_CLASSES  # of photographs
 STRETCH = 256  # photographs that are read and checksummed together
 
 
@@ -66,8 +66,9 @@ def _photographs(folder: Path) -> Source:
     except FileNotFoundError as error:
         rule = f"must hold a folder of photographs for each class, or {ARCHIVE.format(1)} and so on"
         raise ValueError(f"{folder} {rule}: {error}") from None
-    rule = f"{FOLDERS}, a folder of photographs each, as in the folder `train`,"
-    require(len(found.classes) == FOLDERS, f"the number of classes in {folder}", len(found.classes), rule)
+    wanted = DATASETS["imagenet64"].num_classes
+    rule = f"{wanted}, a folder of photographs each, as in the folder `train`,"
+    require(len(found.classes) == wanted, f"the number of classes in {folder}", len(found.classes), rule)
     for path in folder.iterdir():
         if path.suffix.lower() in IMG_EXTENSIONS and path.is_file():
             raise ValueError(f"{path} is in no class: a folder of photographs for each class is needed")

@@ -133,6 +133,7 @@ def _trained(run: Run, folder: Path, places: list[str]) -> Iterator[tuple[str, d
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()  # each writes a checkpoint
+            pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -151,6 +152,7 @@ def _in_turn(begin: Callable[[str], Future], places: list[str], workers: int) ->
             raise
         except Exception as error:
             failed += [f"{place}: {type(error).__name__}: {error}"]
+            tqdm.write(f"failed: {failed[-1]}", file=sys.stderr)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(places)} trainings failed: {'; '.join(failed)}")
 
@@ -160,7 +162,8 @@ def _heed(workers: int, parent: int) -> None:
     watch(parent)
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     for number in files.SIGNALS:
-        signal.signal(number, lambda number, _: _asked.append(number))
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: _asked.append(number))
 
 
 def _train(values: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A plan: what a run takes, and what this machine lacks for it; no data are needed, and nothing is fetched or kept."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,12 +57,14 @@ class Plan:
         """Hours of training, if the devices share it without loss; None if the speed is not known."""
         if not self.images_per_second:
             return None
-        return self.images / self.run.processes / self.at_once / self.images_per_second / 3600
+        num = len(trainings_of(self.run))
+        rounds = math.ceil(num / self.at_once)
+        return self.images / num * rounds / self.run.processes / self.images_per_second / 3600
 
     @property
     def at_once(self) -> int:
         """Trainings of a study that go on at the same time, each as fast as one; U-Nets share the cores."""
-        study = self.run.variants and self.run.network == "mlp"
+        study = self.run.variants and self.run.network == "mlp" and self.run.processes == 1
         return at_once(self.run, len(trainings_of(self.run))) if study else 1
 
 

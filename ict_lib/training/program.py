@@ -96,9 +96,9 @@ def _report(folders: dict[int, Path], error: Exception) -> None:
 
 
 def watch(parent: int, caller: int = 0) -> None:
-    """End this process when its parent has gone, and both, which are torchrun's, when torchrun's caller has gone.
+    """End this process when its parent has gone; when the ``caller`` has gone, who started the parent, end that too.
 
-    Both are numbers of processes. A training has five seconds for a checkpoint.
+    Both arguments are numbers of processes. A training has five seconds for a checkpoint.
     """
 
     def look() -> None:

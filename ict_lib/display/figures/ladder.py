@@ -160,6 +160,6 @@ def about_sweep(study: Study) -> str:
     run, seeds = study.run, len(study.run.seeds)
     return (
         f"`make run RUN={run.name}`: the {run.data}, {run.steps:,} steps of {run.batch_size} samples, {seeds} seeds a "
-        "value; the dashed line is what fresh data have. Of five equal values each would stand apart from the lowest, "
-        f"which the same seeds choose, in {by_choice(seeds, 5):.0%} of all cases"
+        "value; the dashed line is what fresh data have. Of five equal values, trained independently, each would "
+        f"stand apart from the lowest, which the same seeds choose, in {by_choice(seeds, 5):.0%} of all cases"
     )

@@ -153,7 +153,7 @@ class Playground {
     draw();
     if (!inBook() || this.session.playing) return;
     clearTimeout(this.rest); // browsers allow few changes of the address a second
-    this.rest = setTimeout(() => history.replaceState(null, "", `#${to_address(this.state)}`), 300);
+    this.rest = setTimeout(() => history.replaceState(null, "", `#${this.written = to_address(this.state)}`), 300);
   }
 
   draw() {
@@ -226,11 +226,10 @@ class Playground {
       return session.pause();
     }, { signal });
     if (inBook()) addEventListener("hashchange", () => { // somebody followed a link to another state of this page
+      if (address() === this.written) return; // gone back to what is shown
       const { state, wrong } = from_address(address());
-      const trained = ({ sigma, speed, at, ...rest }) => to_address(rest);
-      const back = trained(state) === trained(this.state) && state.at <= session.step; // it is what is shown
-      if (/(^|&)left=/.test(address()) && !back) this.change({ ...state }, true, () => this.buildControls());
-      this.follow(back ? null : state.at, wrong);
+      if (/(^|&)left=/.test(address())) this.change({ ...state }, true, () => this.buildControls());
+      this.follow(state.at, wrong);
     }, { signal });
   }
 

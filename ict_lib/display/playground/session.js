@@ -87,6 +87,7 @@ export class Session {
       const ahead = speed ? Math.max(1, Math.round((speed * pace) / 1000)) : this.chunk;
       aim = Math.min(until, aim + ahead);
       if (speed) await wait((1000 * ahead) / speed);
+      if (!going()) return null; // stopped meanwhile, perhaps for another training
       const began = performance.now();
       const found = await this.reach(aim);
       const fits = (this.chunk * pace) / (performance.now() - began);
