@@ -45,7 +45,7 @@ format: $(READY) ## put code and notebooks into the one style, and write the pag
 	$(PYTHON) -m ruff check --fix-only .
 	$(PYTHON) -m ruff format .
 
-serve: $(READY) ## build the book and show it in a browser; PORT=8000
+serve: $(READY) ## build the book and serve it on this machine; PORT=8000
 	@$(PYTHON) book/serve.py "$$PORT"
 
 lab: $(READY) ## open the chapters in JupyterLab, and what runs have left
@@ -70,5 +70,5 @@ times: $(READY) ## measure how long the cells of each page take, into book/times
 	@$(PYTHON) book/build.py
 	@$(PYTHON) book/times.py
 
-clean: ## delete what was built, installed and cached
+clean: ## delete what was built and installed; data and runs stay
 	rm -rf _build node_modules $(VENV) .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Build the book and show it in a browser on this machine: ``make serve PORT=8000``."""
+"""Build the book and serve it on this machine: ``make serve PORT=8000``."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(words: list[str]) -> int:
-    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused; 130 or 143 stopped by a signal."""
+    """Execute one command and return its exit code: 0 done, 1 failed, 2 refused; 128 and its number for a signal."""
     whole = Parser(prog="python -m ict_lib", description=__doc__.partition(";")[0])
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (take, _) in COMMANDS.items():

@@ -17,7 +17,7 @@ from ict_lib.run.needs import check_device, check_network, require_package
 def run(parser: ArgumentParser, words: list[str]) -> Namespace:
     """Execute a run's notebook by papermill."""
     _take_run(parser)
-    parser.add_argument("--dry", action="store_true", help="the whole notebook in three steps at the full batch")
+    parser.add_argument("--dry", action="store_true", help="in three steps of the full batch, in runs/preview")
     parser.add_argument("--anew", action="store_true", help="train again what is trained already")
     parser.add_argument("--chapter", default="", help="such as weighting: with that technique and without, shown there")
     return parser.parse_intermixed_args(words)  # its module is as light as this one, and checks them
@@ -99,7 +99,7 @@ def check_plain(run: Run) -> None:
 
 def export(parser: ArgumentParser, words: list[str]) -> Namespace:
     """Write a run's model for diffusers."""
-    parser.add_argument("run", help="that is finished, such as imagenet64/ict")
+    parser.add_argument("run", help="that is finished, such as imagenet64/ct")
     parser.add_argument("folder", type=Path, help="gets the network, the scheduler and a model card")
     parser.add_argument("--seed", type=int, help="of the training; otherwise the run's first")
     given = parser.parse_intermixed_args(words)

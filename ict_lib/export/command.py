@@ -1,4 +1,4 @@
-"""Write a run's model for diffusers: ``python -m ict_lib export imagenet64/ict FOLDER``."""
+"""Write a run's model for diffusers: ``python -m ict_lib export imagenet64/ct FOLDER``."""
 
 import argparse
 from pathlib import Path

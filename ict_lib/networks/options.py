@@ -58,13 +58,13 @@ def _fits(value: Any, kind: type, most: float) -> bool:
 
 
 def check_fit(network: str, options: dict[str, Any], shape: Sequence[int]) -> None:
-    """Refuse sizes that do not fit together, or not to samples of a shape; an MLP fits to all.
+    """Refuse sizes that do not fit together, or not to samples of a shape; what is no U-Net fits to all.
 
     Raises:
         ValueError: with the size, and what is needed.
     """
     taken = NETWORK_OPTIONS[network] | options
-    if network != "mlp":
+    if "multipliers" in taken:
         names = "attention_resolutions", "head_channels", "dropout_resolution"
         more = {name: taken[name] for name in names if name in taken}
         sizes = taken["channels"], taken["multipliers"], taken["blocks"]
