@@ -290,7 +290,7 @@ def test_without_the_network_that_measures_nothing_is_trained(project, tmp_path,
     monkeypatch.setenv("ICT_INCEPTION", str(tmp_path / "none"))
     monkeypatch.setenv("RANK", "0")
     ended = []
-    for name, value in {"watch": lambda: None, "_join": lambda run: (run, Alone())}.items():
+    for name, value in {"watch": lambda *_: None, "_join": lambda run: (run, Alone())}.items():
         monkeypatch.setattr(program, name, value)
     monkeypatch.setattr(os, "kill", lambda *words: ended.append(words))
     with pytest.raises(SystemExit, match="1"):
