@@ -20,6 +20,7 @@ from ict_lib.group import Alone
 from ict_lib.training import checkpoint, launch, program, train
 from ict_lib.training.folder import METRICS, WEIGHTS, read_result
 from ict_lib.training.model import build_model, load_weights
+from tests.test_training_launch import told
 from tests.test_training_loop import numbers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,7 +260,7 @@ def test_a_process_that_is_stuck_is_found_and_all_begin_again_from_the_checkpoin
     job.environment["PYTHONPATH"] = f"{job.project}{os.pathsep}{job.environment.get('PYTHONPATH', '')}"
     job.submit()
     job.wait_for(30)
-    trainer = next(one for one in job.machine(node) if "ict_lib.training.program" in one.cmdline()[:4])
+    trainer = next(one for one in job.machine(node) if "ict_lib.training.program" in told(one, "cmdline")[:4])
     trainer.suspend()
     assert "lost contact" in job.finish(whole)
 

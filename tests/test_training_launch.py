@@ -54,20 +54,20 @@ def _earlier():
 def below(process=None):
     """The processes below this one or another, but for those of before these tests, and what they (a browser) start."""
     found = [one for one in (process or psutil.Process()).children(recursive=True) if runs(one)]
-    return [one for one in found if not EARLIER & {one, *above(one)}]
+    return [one for one in found if not EARLIER & {one, *told(one, "parents")}]
 
 
-def above(process):
-    """The parents of a process, and theirs; none if it has just ended."""
+def told(process, what):
+    """The ``parents`` of a process, or the words of its ``cmdline``; none if it has just ended."""
     try:
-        return process.parents()
+        return getattr(process, what)()
     except psutil.NoSuchProcess:
         return []
 
 
 def workers(process=None):
     """The processes that train, below this one or another."""
-    return [one for one in below(process) if "ict_lib.training.program" in one.cmdline()[:4]]
+    return [one for one in below(process) if "ict_lib.training.program" in told(one, "cmdline")[:4]]
 
 
 def wait_until_gone(processes, seconds=20):
