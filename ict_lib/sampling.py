@@ -32,8 +32,7 @@ def sample(
 
     Noise levels fall from ``sigma_max``, none below the model's ``sigma_min``; ``(80.0, 0.821)`` is two steps. The
     noise comes from the generator, else from torch's default of the model's device, and does not depend on
-    ``batch_size``. Labels are ``[num]``; a model
-    that was trained with them needs them. Others are a ValueError.
+    ``batch_size``. Labels are ``[num]``; a model that was trained with them needs them. Others are a ValueError.
 
     Source: [CT] arXiv:2303.01469, algorithm "multistep consistency sampling"; [iCT] arXiv:2310.14189 samples in one and
     two steps.

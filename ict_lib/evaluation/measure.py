@@ -132,8 +132,10 @@ def measure(images: Tensor, data: Dataset, steps: str, fid_alone: bool = False) 
 def _distances(images: Tensor, real: Tensor, data: Dataset, extractor: str) -> dict[str, float]:
     """Measure points, or images that are not rounded to 8 bits; a copy may be of any of the data, not of a part."""
     sliced = sliced_wasserstein(images, real, generator=torch.Generator().manual_seed(0))
-    most = NEAREST if len(real) == len(data) else NEAREST // 4  # each is compared with more
-    nearest = nearest_ratio(images, data.batch(torch.arange(len(data))), most)
+    whole, most = real, NEAREST
+    if len(data) > len(real):  # each is compared with more
+        whole, most = data.batch(torch.arange(len(data))), NEAREST // 4
+    nearest = nearest_ratio(images, whole, most)
     if extractor == "none":
         return {"sliced_wasserstein": sliced, "on_data": share_on_data(images, real), "nearest": nearest}
     pixels, features = frechet_distance(images, real), [features_of(each, extractor) for each in (images, real)]

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -130,9 +131,7 @@ def execute_notebook(values: dict[str, Any], run: Run) -> Path:
         run_sync(kernel.signal_kernel)(signal.SIGTERM)
 
     running = folder / "running.ipynb"
-    paths = [
-        str(path).replace("{", "{{").replace("}", "}}") for path in (root / run.notebook, running)
-    ]  # for papermill
+    paths = [re.sub("[{}]", r"\g<0>\g<0>", str(path)) for path in (root / run.notebook, running)]  # it formats them
     options = {"cwd": str(root), "km": kernel, "kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
     shown = {"progress_bar": False, "stderr_file": sys.stderr}  # the training's own bar, live in the terminal
     (folder / FAILED).unlink(missing_ok=True)

@@ -71,8 +71,8 @@ def execute_study(run: Run) -> Study:
     The table is written after each training. What is interrupted goes on where it was; a row stays as long as the
     settings that decide it are the same.
     """
-    folder, settings = files.results_folder(run.name), _settings(run)
-    for name, mistake, many in {(one.data, one.mistake, one.processes) for one, _ in trainings_of(run).values()}:
+    folder, settings, trainings = files.results_folder(run.name), _settings(run), trainings_of(run)
+    for name, mistake, many in {(one.data, one.mistake, one.processes) for one, _ in trainings.values()}:
         require(not mistake or many == 1, "processes", many, "1 where a mistake is made, which others would not make,")
         with made(mistake):
             load_dataset(name), prepare(name)  # what measures them must be there before hours of training
@@ -83,10 +83,9 @@ def execute_study(run: Run) -> Study:
         for place, row in rows.items()
         if row["settings"] == settings.get(place) and code in (None, row["code"])
     }
-    seeds = {place: seed for place, (_, seed) in trainings_of(run).items()}
-    missing = sorted(settings.keys() - rows.keys(), key=lambda place: (seeds[place], place))
+    missing = sorted(settings.keys() - rows.keys(), key=lambda place: (trainings[place][1], place))  # seed by seed
     for place in () if run.is_preview else missing:
-        check_settings(folder / place, identity(*trainings_of(run)[place]))
+        check_settings(folder / place, identity(*trainings[place]))
     folder.joinpath(SAMPLES).mkdir(parents=True, exist_ok=True)
     _write(folder, run, rows)
     with files.hearing(_stop):
