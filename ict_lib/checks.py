@@ -48,7 +48,7 @@ def require_known(kind: str, name: object, known: Iterable[str]) -> None:
 
 
 def check_types(instance: Any) -> None:
-    """Check every field of a dataclass against its annotation; a whole number passes for a float, infinity does not.
+    """Check every field of a dataclass against its annotation; a whole number becomes a float, infinity does not pass.
 
     Annotations are plain types, Literals, or a type or None. A ``ValueError`` says the field, the value, what was
     expected and, for a name, the nearest right one.
@@ -62,6 +62,8 @@ def check_types(instance: Any) -> None:
         union = get_origin(hint) in (UnionType, Union)
         allowed = tuple(get_origin(part) or part for part in (get_args(hint) if union else (hint,)))
         _check_type(name, value, allowed)
+        if float in allowed and isinstance(value, int) and abs(value) < 2**1000:
+            object.__setattr__(instance, name, float(value))
 
 
 def _check_type(name: str, value: object, allowed: tuple[type, ...]) -> None:

@@ -61,6 +61,13 @@ def test_right_types_pass(change):
     check_types(Example(**change))
 
 
+def test_a_whole_number_for_a_float_becomes_one_and_no_other_does():
+    made = Example(number=0, maybe=7)
+    check_types(made)
+    assert repr((made.number, made.maybe)) == "(0.0, 7)"
+    check_types(Example(number=10**400))  # too large for a float: rules about ranges refuse it
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -251,7 +251,7 @@ UNET, ADM = {"network": "small_unet"}, {"network": "adm"}
         ({1: 2}, "unknown parameter 1"),
         (["steps"], "run is .*a dict of fields"),
         ({"recipe": {"drpout": 0.1}}, "unknown field of Recipe 'drpout': did you mean 'dropout'"),
-        ({"recipe": {"dropout": 2}}, "dropout is 2: 0 <= dropout < 1"),
+        ({"recipe": {"dropout": 2}}, "dropout is 2.0: 0 <= dropout < 1"),
         ({"recipe": {"distance": "pseudohuber"}}, "'pseudo_huber'"),
         ({"recipe": ["dropout"]}, "recipe is .*a dict of fields"),
         ({"preset": "ict"}, "unknown preset 'ict'"),

@@ -105,6 +105,14 @@ def test_it_leaves_one_table_a_manifest_and_pictures_to_be_kept(whole):
     assert list(whole.folder.rglob("checkpoint*")) == []
 
 
+def test_a_number_written_otherwise_is_the_same_setting():
+    first, second = (
+        study._settings(run_from({**PLAIN, "variants": {"a": {"recipe": {"dropout": zero}, "sigma_mid": one}}}))
+        for zero, one in ((0, 1), (0.0, 1.0))
+    )
+    assert first == second
+
+
 def test_only_what_the_table_lacks_is_trained(whole):
     less = {**tried().to_dict(), "variants": {name: VARIANTS[name] for name in ("verbatim", "ict")}}
     table = whole.folder / study.TABLE
