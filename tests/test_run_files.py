@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs"
 NAMES = sorted(path.relative_to(RUNS).with_suffix("").as_posix() for path in RUNS.rglob("*.yaml"))
 STUDIES = [name for name in NAMES if yaml.safe_load((RUNS / f"{name}.yaml").read_text())["run"].get("variants")]
-SCALE = [name for name in NAMES if name not in STUDIES and not name.startswith(("digits/", "ring/"))]
-PAPER = [name for name in SCALE if not name.startswith("fashion-mnist/")]
+PAPER = [name for name in NAMES if name not in STUDIES and name.startswith(("cifar10/", "imagenet64/"))]
+SCALE = [*PAPER, *(name for name in NAMES if name not in STUDIES and name.startswith("fashion-mnist/"))]
 
 # Typed from the notes on the paper, by run: setting -> value and mark. What stands for iCT on a data set stands for
 # iCT-deep too, unless it is said again.
