@@ -14,6 +14,7 @@ from ict_lib.display.figures.ladder import (
     by_chance,
     by_choice,
     ladder_figure,
+    seed_by_seed,
     short,
     sweep_figure,
     verdict,
@@ -58,8 +59,17 @@ def test_every_seed_is_a_dot_and_every_median_a_bar(drawn):
     assert {text.get_text() for text in below.get_legend().get_texts()} == {
         "1 step",
         "2 steps",
-        "two halves of the data",
+        "a perfect model, about",
     }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [([2, 4], [1, 3], "nearer"), ([1, 3], [2, 4], "farther"), ([1, 3], [2, 2], ""), ([1, 3], [1, 4], "")],
+)
+def test_seed_by_seed_sides_that_overlap_may_all_go_one_way(first, second, said):
+    assert seed_by_seed(first, second) == said
+    assert not apart(first, second)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +156,7 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     )
     assert ". In two steps lowest at 1, with " in said
     alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", ["std-0.5", "std-1.0"])})
-    assert "(0.420 to 0.450); apart from all others. In two" in alone
+    assert "one step lowest at 1 (no larger was tried), with 0.435 (0.420 to 0.450); apart from all others. In" in alone
 
 
 def test_swept_values_are_written_short():

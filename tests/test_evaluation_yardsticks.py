@@ -8,8 +8,9 @@ from ict_lib.config import Run
 from ict_lib.data import load_dataset
 from ict_lib.data.dataset import Dataset
 from ict_lib.data.small import TOYS
+from ict_lib.evaluation.extractor import features_of
 from ict_lib.evaluation.measure import measure
-from ict_lib.evaluation.yardsticks import fresh_distance, halves, yardsticks
+from ict_lib.evaluation.yardsticks import fresh_distance, fresh_features, halves, to_sizes, yardsticks
 from ict_lib.exact.distances import frechet_distance
 from ict_lib.training.model import build_model
 
@@ -50,6 +51,24 @@ def test_they_are_ordered_as_the_digits_are_known_to_order_them(digits, sets):
 def test_two_halves_of_the_digits_are_0_29_apart(digits):
     found = [frechet_distance(*halves(digits, seed)) for seed in range(10)]
     assert np.mean(found) == pytest.approx(0.29, abs=0.01)
+
+
+def test_what_fresh_images_would_have_is_near_what_parts_of_other_sizes_have(digits):
+    mixed = [torch.randperm(len(digits), generator=torch.Generator().manual_seed(s)) for s in range(20)]
+    features = features_of(digits.images, "digits")
+    for few in (300, 600):
+        found = np.mean([frechet_distance(features[m[:few]], features[m[few:]]) for m in mixed])
+        sizes = (few, len(digits) - few)
+        assert to_sizes(fresh_features(digits, 10_000), (10_000, len(digits)), sizes) == pytest.approx(found, rel=0.12)
+    assert fresh_features(digits, 10_000) == pytest.approx(0.2, abs=0.03)
+
+
+def test_samples_of_a_gaussian_are_as_far_apart_as_is_carried_over_from_other_sizes():
+    drawn = torch.randn(40, 6000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    small, large = (
+        np.mean([frechet_distance(one[:n], one[n : n + m]) for one in drawn]) for n, m in ((400, 400), (4000, 1000))
+    )
+    assert to_sizes(small, (400, 400), (4000, 1000)) == pytest.approx(large, rel=0.1)
 
 
 @pytest.mark.parametrize("name", TOYS)

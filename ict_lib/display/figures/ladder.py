@@ -16,6 +16,7 @@ from ict_lib.run.study import SAMPLES, Study
 
 COLUMNS = 4  # of a sheet of 20 that are shown
 STEPS = {"1 step": "1_step", "2 steps": "2_steps"}
+FLOOR = "a perfect model, about"
 Field = str | Callable[[Run], float]  # of the recipe, or what is swept of a run
 Panels = dict[str, tuple[Field, Sequence[str]]]  # what stands under a panel -> what is swept, and the variants
 
@@ -24,7 +25,8 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
     """Draw the samples of each rung, from the same noise, over its distances: a dot a seed, a bar at the median.
 
     ``key`` is of the distance without its steps, such as ``frechet_features``; each of the variants, from left to
-    right, has its text under its samples; the floor is what fresh data have. The figure's words are the caller's.
+    right, has its text under its samples; the floor is what a perfect model would have. The figure's words are the
+    caller's.
     """
     fig = plt.figure(figsize=(1.1 * len(variants), 5.2), facecolor="white")  # samples must stay as they are in the dark
     places = fig.add_gridspec(2, len(variants), height_ratios=[1, 2.2])
@@ -38,7 +40,7 @@ def ladder_figure(study: Study, key: str, label: str, variants: dict[str, str], 
             (seeds,) = ax.plot([x] * len(values), values, "o", color=f"C{color}", alpha=0.6, markersize=4)
             ax.plot([x - 0.1, x + 0.1], [np.median(values)] * 2, color=f"C{color}", linewidth=2.5)
         seeds.set_label(steps)
-    ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label="two halves of the data")
+    ax.axhline(floor, color="0.5", linestyle="--", linewidth=1, label=FLOOR)
     ax.set(yscale="log", ylabel=label, xlim=(-0.5, len(variants) - 0.5))
     ax.set_xticks(range(len(variants)), variants.values(), fontsize=11)
     ax.legend(fontsize=11, frameon=False)
@@ -53,6 +55,15 @@ def apart(first: Sequence[float], second: Sequence[float]) -> bool:
 def by_chance(seeds: int, others: int | None = None) -> float:
     """Return how often variants that are alike are :func:`apart`, with so many seeds, and as many or ``others``."""
     return 2 / math.comb(seeds + (others or seeds), seeds)
+
+
+def seed_by_seed(first: Sequence[float], second: Sequence[float]) -> str:
+    """Tell whether with every seed the second side is ``nearer`` to the data or ``farther``; empty where seeds differ.
+
+    Both sides hold the same seeds in the same order. Of n seeds all go one way by chance in 2 / 2^n of all cases.
+    """
+    ways = {np.sign(before - after) for before, after in zip(first, second, strict=True)}
+    return {1: "nearer", -1: "farther"}.get(ways.pop(), "") if len(ways) == 1 else ""
 
 
 def by_choice(seeds: int, values: int) -> float:
@@ -152,7 +163,8 @@ def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str
     best = min(at, key=lambda name: np.median(study.result(key, name)))
     close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
     parted = f"the seeds of {', '.join(close)} overlap with it" if close else "apart from all others"
-    return f"lowest at {short(at[best])}, with {spread(study.result(key, best))}; {parted}"
+    edge = " (no smaller was tried)" if best == next(iter(at)) else " (no larger was tried)" if best == [*at][-1] else ""
+    return f"lowest at {short(at[best])}{edge}, with {spread(study.result(key, best))}; {parted}"
 
 
 def about_sweep(study: Study) -> str:
