@@ -155,8 +155,9 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
         "*P_std*: in one step lowest at 1, with 0.435 (0.420 to 0.450); the seeds of 2 overlap with it"
     )
     assert ". In two steps lowest at 1, with " in said
-    alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", ["std-0.5", "std-1.0"])})
-    assert "one step lowest at 1 (no larger was tried), with 0.435 (0.420 to 0.450); apart from all others. In" in alone
+    for other, after in (("std-0.5", "apart from all others"), ("ict", "the seeds of 2 overlap with it")):
+        alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", [other, "std-1.0"])})  # the highest, and the lowest
+        assert f"one step lowest at 1 (the edge of what was tried), with 0.435 (0.420 to 0.450); {after}. In" in alone
 
 
 def test_swept_values_are_written_short():

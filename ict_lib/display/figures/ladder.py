@@ -163,7 +163,7 @@ def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str
     best = min(at, key=lambda name: np.median(study.result(key, name)))
     close = [short(at[v]) for v in at if v != best and not apart(study.result(key, v), study.result(key, best))]
     parted = f"the seeds of {', '.join(close)} overlap with it" if close else "apart from all others"
-    edge = " (no smaller was tried)" if best == next(iter(at)) else " (no larger was tried)" if best == [*at][-1] else ""
+    edge = " (the edge of what was tried)" if best in (min(at, key=at.get), max(at, key=at.get)) else ""
     return f"lowest at {short(at[best])}{edge}, with {spread(study.result(key, best))}; {parted}"
 
 
