@@ -9,10 +9,12 @@ import pytest
 
 from ict_lib.config import run_from
 from ict_lib.display.figures.ladder import (
+    about_sweep,
     apart,
     best_of_sweep,
     by_chance,
     by_choice,
+    chances,
     ladder_figure,
     seed_by_seed,
     short,
@@ -105,7 +107,13 @@ def test_a_worth_of_which_single_seeds_tell_very_different_things_says_between_w
 def sweep(tmp_path):
     """Three values of a field, not in their order, and two seeds each."""
     values = {"ict": (2.0, [0.4, 0.5]), "std-0.5": (0.5, [0.9, 0.8]), "std-1.0": (1.0, [0.45, 0.42])}
-    run = run_from({"data": "ring", "variants": {name: {"recipe": {"p_std": at}} for name, (at, _) in values.items()}})
+    run = run_from(
+        {
+            "data": "ring",
+            "seeds": [0, 1],
+            "variants": {name: {"recipe": {"p_std": at}} for name, (at, _) in values.items()},
+        }
+    )
     both = {"sliced_1_step": 1, "sliced_2_steps": 0.1}
     rows = [
         {"variant": name, "seed": seed} | {key: share * value for key, share in both.items()}
@@ -143,7 +151,9 @@ def test_a_field_that_is_not_above_zero_has_a_plain_axis(sweep):
 
 def test_a_verdict_needs_two_seeds_a_side():
     assert verdict([1.0, 2.0], [0.5, 0.9]) == "lower, apart"
-    assert verdict([1.0, 2.0], [0.5, 1.1]) == "lower, overlapping"
+    assert verdict([1.0, 2.0], [0.5, 1.1]) == "lower, overlapping, but lower with every seed"
+    assert verdict([1.0, 2.0], [1.1, 1.5]) == "lower, overlapping"
+    assert verdict([1.0, 2.0], [0.5, 1.1, 1.2]) == "lower, overlapping"
     assert verdict([1.0, 2.0], [2.1, 3.0]) == "higher, apart"
     assert verdict([1.0, 2.0], [0.5]) == "lower (one seed, so not parted)"
 
@@ -158,6 +168,21 @@ def test_the_best_of_a_sweep_names_what_its_seeds_do_not_part(sweep):
     for other, after in (("std-0.5", "apart from all others"), ("ict", "the seeds of 2 overlap with it")):
         alone = best_of_sweep(sweep, "sliced", {"P_std": ("p_std", [other, "std-1.0"])})  # the highest, and the lowest
         assert f"one step lowest at 1 (the edge of what was tried), with 0.435 (0.420 to 0.450); {after}. In" in alone
+
+
+def test_a_sweep_says_how_many_of_its_other_values_chance_would_part(sweep):
+    names = list(sweep.run.variants)
+    said = about_sweep(sweep, {"all": ("p_std", names), "two": ("p_std", names[:2])})
+    share = 2 * (2 * by_choice(2, 3) + by_choice(2, 2))
+    assert "2 seeds a value; the dashed line is what fresh data have. If all" in said
+    assert f"{share:.1f} of the 6 others would stand apart from the lowest" in said
+
+
+def test_of_many_comparisons_chance_parts_some_and_lets_others_go_one_way():
+    assert chances(3, 20) == (
+        "if nothing differed, 2 of these 20 comparisons would be apart on average, and 3 overlap but go one way "
+        "with every seed"
+    )
 
 
 def test_swept_values_are_written_short():

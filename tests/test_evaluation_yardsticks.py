@@ -10,7 +10,7 @@ from ict_lib.data.dataset import Dataset
 from ict_lib.data.small import TOYS
 from ict_lib.evaluation.extractor import features_of
 from ict_lib.evaluation.measure import measure
-from ict_lib.evaluation.yardsticks import fresh_distance, fresh_features, halves, to_sizes, yardsticks
+from ict_lib.evaluation.yardsticks import fresh_distance, fresh_frechet, halves, to_sizes, yardsticks
 from ict_lib.exact.distances import frechet_distance
 from ict_lib.training.model import build_model
 
@@ -59,8 +59,10 @@ def test_what_fresh_images_would_have_is_near_what_parts_of_other_sizes_have(dig
     for few in (300, 600):
         found = np.mean([frechet_distance(features[m[:few]], features[m[few:]]) for m in mixed])
         sizes = (few, len(digits) - few)
-        assert to_sizes(fresh_features(digits, 10_000), (10_000, len(digits)), sizes) == pytest.approx(found, rel=0.12)
-    assert fresh_features(digits, 10_000) == pytest.approx(0.2, abs=0.03)
+        assert to_sizes(fresh_frechet(digits, 10_000), (10_000, len(digits)), sizes) == pytest.approx(found, rel=0.12)
+    assert fresh_frechet(digits, 10_000) == pytest.approx(0.2, abs=0.03)
+    halves_alone = fresh_frechet(digits, len(digits), features=False) * 2  # of 900 against 900
+    assert halves_alone == pytest.approx(0.29, abs=0.01)
 
 
 def test_samples_of_a_gaussian_are_as_far_apart_as_is_carried_over_from_other_sizes():

@@ -46,14 +46,15 @@ def halves(data: Dataset, seed: int = 0) -> tuple[Tensor, Tensor]:
     return tuple(data.images.cpu()[mixed].tensor_split(2))
 
 
-def fresh_features(data: Dataset, num: int) -> float:
-    """Estimate the Frechet distance on features that ``num`` fresh images would have from all of a small data set.
+def fresh_frechet(data: Dataset, num: int, features: bool = True) -> float:
+    """Estimate the Frechet distance that ``num`` fresh images would have from all of a small data set.
 
-    No fresh ones are left, so it is that of two halves, the mean of 20 splits, carried over :func:`to_sizes`.
+    It is on features, or else on pixels. No fresh ones are left, so it is that of two halves, the mean of 20 splits,
+    carried over :func:`to_sizes`.
     """
-    pairs = [halves(data, seed) for seed in range(20)]
-    apart = sum(frechet_distance(*(features_of(half, data.name) for half in pair)) for pair in pairs) / len(pairs)
-    return to_sizes(apart, (len(data) // 2, len(data) - len(data) // 2), (num, len(data)))
+    pairs = [[features_of(half, data.name) if features else half for half in halves(data, seed)] for seed in range(20)]
+    apart = [frechet_distance(*pair) for pair in pairs]
+    return to_sizes(sum(apart) / len(apart), (len(data) // 2, len(data) - len(data) // 2), (num, len(data)))
 
 
 def to_sizes(distance: float, measured: tuple[int, int], wanted: tuple[int, int]) -> float:

@@ -57,6 +57,15 @@ def by_chance(seeds: int, others: int | None = None) -> float:
     return 2 / math.comb(seeds + (others or seeds), seeds)
 
 
+def chances(seeds: int, comparisons: int) -> str:
+    """Say how many comparisons of variants that are alike are :func:`apart`, or go one way :func:`seed_by_seed`."""
+    parted, one_way = (comparisons * share for share in (by_chance(seeds), 2 / 2**seeds))
+    return (
+        f"if nothing differed, {parted:.2g} of these {comparisons} comparisons would be apart on average, and "
+        f"{one_way - parted:.2g} overlap but go one way with every seed"
+    )
+
+
 def seed_by_seed(first: Sequence[float], second: Sequence[float]) -> str:
     """Tell whether with every seed the second side is ``nearer`` to the data or ``farther``; empty where seeds differ.
 
@@ -81,7 +90,10 @@ def verdict(before: Sequence[float], after: Sequence[float]) -> str:
     lower = "lower" if np.median(after) < np.median(before) else "higher"
     if min(len(before), len(after)) < 2:
         return f"{lower} (one seed, so not parted)"
-    return f"{lower}, {'apart' if apart(before, after) else 'overlapping'}"
+    if apart(before, after):
+        return f"{lower}, apart"
+    one_way = len(before) == len(after) and seed_by_seed(before, after)
+    return f"{lower}, overlapping" + f", but {lower} with every seed" * bool(one_way)
 
 
 def worth(study: Study, before: str, after: str, key: str) -> str:
@@ -167,11 +179,13 @@ def lowest(study: Study, key: str, field: Field, variants: Sequence[str]) -> str
     return f"lowest at {short(at[best])}{edge}, with {spread(study.result(key, best))}; {parted}"
 
 
-def about_sweep(study: Study) -> str:
-    """Say how a sweep was made."""
-    run, seeds = study.run, len(study.run.seeds)
+def about_sweep(study: Study, panels: Panels) -> str:
+    """Say how a sweep was made, and how often values that are alike would stand apart in all its panels."""
+    run, seeds, sizes = study.run, len(study.run.seeds), [len(variants) for _, variants in panels.values()]
+    parted = len(STEPS) * sum((size - 1) * by_choice(seeds, size) for size in sizes)
     return (
         f"`make run RUN={run.name}`: the {run.data}, {run.steps:,} steps of {run.batch_size} samples, {seeds} seeds a "
-        "value; the dashed line is what fresh data have. Of five equal values, trained independently, each would "
-        f"stand apart from the lowest, which the same seeds choose, in {by_choice(seeds, 5):.0%} of all cases"
+        "value; the dashed line is what fresh data have. If all values were equal, and trained independently, "
+        f"{parted:.1f} of the {len(STEPS) * sum(size - 1 for size in sizes)} others would stand apart from the lowest, "
+        "which the same seeds choose"
     )
