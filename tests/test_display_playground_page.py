@@ -274,7 +274,11 @@ def test_a_hidden_tab_pauses(browser, page):
     hide = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
     hide += "document.dispatchEvent(new Event('visibilitychange'))"
     browser.execute_script(hide, True)
-    stopped = wait(browser, lambda now: now["playing"] == "false" and "at=" in now["hash"])
+    said = "return document.querySelector('.ict-playground').textContent.includes(`Step ${arguments[0]}. Distance`)"
+    stopped = wait(  # what the workers had begun is still shown, and then said
+        browser,
+        lambda now: now["playing"] == "false" and "at=" in now["hash"] and browser.execute_script(said, now["step"]),
+    )
     time.sleep(1)
     assert shown(browser)["step"] == stopped["step"]
     browser.execute_script(hide, False)
