@@ -42,8 +42,12 @@ def fresh_distance(name: str) -> float:
 
 def halves(data: Dataset, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Split the data into two random halves: how far apart two samples of the truth are."""
-    mixed = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    return tuple(data.images.cpu()[mixed].tensor_split(2))
+    return _split(data.images.cpu(), seed)
+
+
+def _split(rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    mixed = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    return tuple(rows[mixed].tensor_split(2))
 
 
 def fresh_frechet(data: Dataset, num: int, features: bool = True) -> float:
@@ -52,9 +56,10 @@ def fresh_frechet(data: Dataset, num: int, features: bool = True) -> float:
     It is on features, or else on pixels. No fresh ones are left, so it is that of two halves, the mean of 20 splits,
     carried over :func:`to_sizes`.
     """
-    pairs = [[features_of(half, data.name) if features else half for half in halves(data, seed)] for seed in range(20)]
-    apart = [frechet_distance(*pair) for pair in pairs]
-    return to_sizes(sum(apart) / len(apart), (len(data) // 2, len(data) - len(data) // 2), (num, len(data)))
+    images = data.images.cpu()
+    seen = features_of(images, data.name) if features else images
+    apart = sum(frechet_distance(*_split(seen, seed)) for seed in range(20)) / 20
+    return to_sizes(apart, (len(data) // 2, len(data) - len(data) // 2), (num, len(data)))
 
 
 def to_sizes(distance: float, measured: tuple[int, int], wanted: tuple[int, int]) -> float:
