@@ -34,9 +34,9 @@ def yardsticks(untrained: ConsistencyModel, data: Dataset, num: int, seed: int =
     }
 
 
-def fresh_distance(name: str) -> float:
-    """Measure 10,000 fresh points of a toy as a record measures a model's: what a perfect model would have."""
-    data, fresh = load_dataset(name).images, TOYS[name](POINTS, torch.Generator().manual_seed(1))
+def fresh_distance(name: str, num: int = POINTS) -> float:
+    """Measure fresh points of a toy as a record measures a model's: what a perfect model would have."""
+    data, fresh = load_dataset(name).images, TOYS[name](num, torch.Generator().manual_seed(1))
     return sliced_wasserstein(fresh, data, generator=torch.Generator().manual_seed(0))
 
 
